@@ -1,0 +1,180 @@
+"""Every setting that a bundle or a training run stores, as frozen dataclasses.
+
+A configuration is data: `to_dict` and `from_dict` turn it into JSON and back, and `from_dict`
+refuses unknown fields and wrong types by name, because a bundle's `config.json` is a foreign file.
+
+It lies below `audio` and `diffusion` (not beside them) so that the mel's settings, which the
+vocoder and the bundle must agree on, exist once.
+
+Source: the defaults are the published sizes: DiffVC (arXiv 2109.13821), HiFi-GAN V1
+(arXiv 2010.05646), GE2E (arXiv 1710.10467), ACRNN (Chen et al. 2018) as used by EmoMix.
+"""
+
+import dataclasses
+import types
+import typing
+from typing import Any, TypeVar
+
+from emoconv_jax.errors import EmoconvError
+
+EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
+AROUSAL_LOW, AROUSAL_HIGH = 1.0, 7.0  # the papers' scale: 1 calm .. 7 excited
+
+
+@dataclasses.dataclass(frozen=True)
+class MelConfig:
+    """The log-mel of DiffVC and HiFi-GAN. Frequencies in Hz, lengths in samples."""
+
+    sample_rate_hz: int = 22050
+    fft_samples: int = 1024
+    hop_samples: int = 256
+    mels: int = 80
+    low_hz: float = 0.0
+    high_hz: float = 8000.0
+    floor: float = 1e-5
+
+
+@dataclasses.dataclass(frozen=True)
+class DiffusionConfig:
+    """The noise schedule beta_t = beta_0 + t (beta_1 - beta_0)."""
+
+    beta_0: float = 0.05
+    beta_1: float = 20.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreNetworkConfig:
+    """The score U-Net. `emotion=0` is DiffVC without an emotion; `head` says what it predicts."""
+
+    mels: int = 80
+    width: int = 256
+    multipliers: tuple[int, ...] = (1, 2, 4)
+    groups: int = 8
+    condition_width: int = 128
+    speaker: int = 256
+    emotion: int = 256
+    reference_block: bool = False
+    head: str = "velocity"  # "velocity" (ours) or "score" (the reference)
+
+
+@dataclasses.dataclass(frozen=True)
+class AverageVoiceConfig:
+    """DiffVC's transformer encoder with its convolutional PostNet."""
+
+    mels: int = 80
+    channels: int = 192
+    feed_forward: int = 768
+    heads: int = 2
+    layers: int = 6
+    kernel: int = 3
+    window: int = 4
+    prenet_layers: int = 3
+    prenet_kernel: int = 5
+    prenet_dropout: float = 0.5
+    dropout: float = 0.1
+    postnet_width: int = 128
+    postnet_kernel: int = 7
+    postnet_groups: int = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class SpeakerConfig:
+    """The GE2E d-vector encoder."""
+
+    mels: int = 40
+    hidden: int = 256
+    layers: int = 3
+    embedding: int = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class VocoderConfig:
+    """HiFi-GAN; the defaults are V1. `resblock` is 1 or 2 (V3 uses 2)."""
+
+    mel: MelConfig = MelConfig()
+    resblock: int = 1
+    upsample_rates: tuple[int, ...] = (8, 8, 2, 2)
+    upsample_kernels: tuple[int, ...] = (16, 16, 4, 4)
+    channels: int = 512
+    resblock_kernels: tuple[int, ...] = (3, 7, 11)
+    resblock_dilations: tuple[tuple[int, ...], ...] = ((1, 3, 5), (1, 3, 5), (1, 3, 5))
+
+
+@dataclasses.dataclass(frozen=True)
+class RecogniserConfig:
+    """EmoMix's recogniser (ACRNN) with an emotion head and an arousal head."""
+
+    mels: int = 80
+    bands: int = 40
+    frames: int = 258  # 3 s at hop 256 / 22 050 Hz
+    maps: tuple[int, ...] = (128, 256, 256, 256, 256, 256)
+    linear: int = 768
+    hidden: int = 128  # of each LSTM direction
+    embedding: int = 256
+    feed_forward: int = 64
+    emotions: tuple[str, ...] = EMOTIONS
+
+
+Config = TypeVar("Config")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Returns the configuration as JSON-ready dictionaries and lists."""
+    return {
+        field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)
+    }
+
+
+def from_dict(kind: type[Config], data: Any, where: str = "config") -> Config:
+    """Builds a configuration from JSON data, refusing anything it does not know.
+
+    Args:
+        kind: the dataclass to build.
+        data: what `json.load` gave.
+        where: the path of `data` within its file, for messages.
+
+    Returns:
+        The configuration; fields that `data` lacks keep their defaults.
+
+    Raises:
+        EmoconvError: an unknown field or a value of the wrong type, by name.
+    """
+    if not isinstance(data, dict):
+        raise EmoconvError(f"{where}: found {type(data).__name__}, expected an object")
+    hints = typing.get_type_hints(kind)
+    unknown = sorted(set(data) - set(hints))
+    if unknown:
+        allowed = ", ".join(hints)
+        raise EmoconvError(f"{where}.{unknown[0]}: unknown field, allowed are: {allowed}")
+    return kind(**{name: _typed(hints[name], data[name], f"{where}.{name}") for name in data})
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return to_dict(value)
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _typed(hint: Any, value: Any, where: str) -> Any:
+    """Returns `value` as the type `hint` asks for, or raises naming `where`."""
+    if dataclasses.is_dataclass(hint):
+        return from_dict(typing.cast(type, hint), value, where)
+    if isinstance(hint, types.UnionType):
+        options = typing.get_args(hint)
+        if value is None and type(None) in options:
+            return None
+        return _typed(next(kind for kind in options if kind is not type(None)), value, where)
+    if typing.get_origin(hint) is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise EmoconvError(f"{where}: found {type(value).__name__}, expected a list")
+        item = typing.get_args(hint)[0]
+        return tuple(_typed(item, entry, f"{where}[{i}]") for i, entry in enumerate(value))
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise EmoconvError(
+            f"{where}: found {type(value).__name__} {value!r:.40}, expected {hint.__name__}"
+        )
+    return value

@@ -1,0 +1,59 @@
+"""Package metadata and dependencies; tool settings are in pyproject.toml."""
+
+from setuptools import find_packages, setup
+
+CONVERT = [
+    "jax>=0.7",
+    "flax>=0.11",
+    "numpy>=1.26",
+    "librosa>=0.10.2",
+    "soundfile>=0.12",
+    "soxr>=0.3",
+    "absl-py>=2.0",
+    "ml_collections>=1.0",
+    "jaxtyping>=0.2.36",
+    "safetensors>=0.4",
+    "webrtcvad-wheels>=2.0.11",
+    "matplotlib>=3.8",
+    "tqdm>=4.66",
+    "huggingface_hub>=0.26",
+]
+TRAIN = [
+    "optax>=0.2.4",
+    "orbax-checkpoint>=0.11,<0.13",
+    "chex>=0.1.90",
+    "pocketsphinx>=5.0.4",
+]
+CORPORA = ["tensorflow-datasets>=4.9.9"]
+ENCODERS = ["transformers>=4.50"]
+BENCH = ["torch>=2.6"]
+DEV = [
+    "pytest>=8",
+    "pytest-xdist>=3.6",
+    "beartype>=0.19",
+    "hypothesis>=6.100",
+    "ruff>=0.8",
+    "pyright>=1.1.390",
+]
+
+setup(
+    name="emoconv-jax",
+    version="0.1.0",
+    description="Diffusion-based emotional voice conversion in JAX",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["emoconv_jax", "emoconv_jax.*"]),
+    package_data={"emoconv_jax": ["py.typed"]},
+    install_requires=CONVERT,
+    extras_require={
+        "train": TRAIN,
+        "corpora": CORPORA,
+        "encoders": ENCODERS,
+        "bench": BENCH,
+        "dev": DEV + TRAIN,
+        "all": TRAIN + CORPORA + ENCODERS + BENCH,
+    },
+    entry_points={"console_scripts": ["emoconv = emoconv_jax.cli.main:main"]},
+)
