@@ -115,6 +115,47 @@ class RecogniserConfig:
     emotions: tuple[str, ...] = EMOTIONS
 
 
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig:
+    """One training run.
+
+    Attributes:
+        trainee: "recogniser", "average_voice" or "score_network".
+        network: the fields of the trainee's configuration that differ from its defaults.
+        splits: of the feature store, which utterances train.
+        validation: the split that is only watched.
+        batch: examples per step.
+        frames: of a crop.
+        steps: in all; the learning rate falls to zero along a cosine over them.
+        learning_rate: of Adam, after the warm-up.
+        warmup: steps of linear rise.
+        clip: greatest global gradient norm.
+        ema: decay of the averaged parameters.
+        seed: of initial parameters, order, crops and every draw of the step.
+        loss: "tweedie" (L_s + lambda_t L_m(X0_hat)), "score" (L_s) or "xt" (L_s + L_m(X_t)).
+        condition_dropout: share of examples that see no emotion.
+        gain_db: the recogniser hears each example louder or softer by up to this.
+        masked_bands: the recogniser loses up to this many neighbouring mel bins per example.
+    """
+
+    trainee: str
+    network: dict = dataclasses.field(default_factory=dict)
+    splits: tuple[str, ...] = ("a", "b", "train")
+    validation: str = "validation"
+    batch: int = 16
+    frames: int = 128
+    steps: int = 1000
+    learning_rate: float = 1e-4
+    warmup: int = 50
+    clip: float = 1.0
+    ema: float = 0.999
+    seed: int = 0
+    loss: str = "tweedie"
+    condition_dropout: float = 0.1
+    gain_db: float = 12.0
+    masked_bands: int = 12
+
+
 Config = TypeVar("Config")
 
 

@@ -1,0 +1,1 @@
+"""From audio to audio: encoders by role, sampling, the converter."""

@@ -1,0 +1,179 @@
+"""Banks: the target embedding of each arousal level and each emotion.
+
+Rule (EmoConv-Diff, section 2.3: the mean over the "top 20 %" samples of an arousal; the ranking is
+ours): for level c rank the utterances by |label - c| + |prediction - c|, keep
+max(20, 20 % of those whose label rounds to c) and average. An emotion's bank is the mean over its
+utterances (EmoMix, section 2.2).
+"""
+
+import json
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from emoconv_jax.config import AROUSAL_HIGH, AROUSAL_LOW
+from emoconv_jax.errors import EmoconvError, UsageError
+from emoconv_jax.shapes import Float, Int
+
+BANKS_FILE = "banks.safetensors"
+LEVELS = tuple(range(int(AROUSAL_LOW), int(AROUSAL_HIGH) + 1))
+SHARE = 0.2
+FEWEST = 20
+NULL = "null"  # the condition that training drops the emotion to: all zeros
+
+
+class Banks:
+    """Target embeddings by name.
+
+    Attributes:
+        vectors: "arousal/<level>" and "emotion/<name>" -> [e].
+        made_from: the same names -> how many utterances and which speakers.
+    """
+
+    def __init__(self, vectors: dict[str, np.ndarray], made_from: dict[str, dict]):
+        """Args: vectors and made_from: as the attributes."""
+        self.vectors, self.made_from = vectors, made_from
+
+    @property
+    def emotions(self) -> tuple[str, ...]:
+        """The names of the emotions that have a bank."""
+        return tuple(n.removeprefix("emotion/") for n in self.vectors if n.startswith("emotion/"))
+
+    def emotion(self, name: str) -> Float[np.ndarray, " e"]:
+        """Returns an emotion's embedding; `null` is the one that training drops to.
+
+        Args:
+            name: of the emotion.
+
+        Returns:
+            The vector.
+
+        Raises:
+            UsageError: an unknown name.
+        """
+        if name == NULL:
+            return np.zeros_like(next(iter(self.vectors.values())))
+        if f"emotion/{name}" not in self.vectors:
+            raise UsageError(f"emotion {name!r} is unknown, allowed are {', '.join(self.emotions)}")
+        return self.vectors[f"emotion/{name}"]
+
+    def arousal(self, level: float) -> Float[np.ndarray, " e"]:
+        """Returns the embedding of an arousal, interpolated between whole levels.
+
+        Args:
+            level: 1 (calm) to 7 (excited), any real number.
+
+        Returns:
+            The vector.
+
+        Raises:
+            UsageError: outside 1..7.
+        """
+        if not AROUSAL_LOW <= level <= AROUSAL_HIGH:  # also refuses NaN
+            raise UsageError(f"arousal: found {level}, allowed is {AROUSAL_LOW:g}..{AROUSAL_HIGH:g}")
+        low = min(int(level), LEVELS[-2])
+        part = level - low
+        below, above = self.vectors[f"arousal/{low}"], self.vectors[f"arousal/{low + 1}"]
+        return ((1 - part) * below + part * above).astype(np.float32)
+
+
+def chosen_for_level(
+    labels: Float[np.ndarray, " u"], predictions: Float[np.ndarray, " u"], level: float
+) -> Int[np.ndarray, " chosen"]:
+    """Returns the utterances that make a level's bank.
+
+    Args:
+        labels: arousal on 1..7.
+        predictions: the recogniser's, same scale.
+        level: of the bank.
+
+    Returns:
+        Indices, best first.
+    """
+    distance = np.abs(labels - level) + np.abs(predictions - level)
+    near = int(np.sum(np.floor(labels + 0.5) == level))
+    return np.argsort(distance, kind="stable")[: max(FEWEST, round(SHARE * near))]
+
+
+def build(
+    embeddings: Float[np.ndarray, "u e"],
+    labels: Float[np.ndarray, " u"],
+    predictions: Float[np.ndarray, " u"],
+    emotions: Sequence[str],
+    speakers: Sequence[str],
+) -> Banks:
+    """Builds every bank from training utterances.
+
+    Args:
+        embeddings: of the recogniser.
+        labels: arousal on 1..7.
+        predictions: the recogniser's arousal.
+        emotions: of each utterance, from the vocabulary.
+        speakers: of each utterance.
+
+    Returns:
+        The banks of levels 1..7 and of each emotion present.
+    """
+    groups = {f"arousal/{c}": chosen_for_level(labels, predictions, c) for c in LEVELS}
+    for name in dict.fromkeys(sorted(emotions)):
+        groups[f"emotion/{name}"] = np.flatnonzero(np.array(emotions) == name)
+    return Banks(
+        {name: embeddings[rows].mean(axis=0, dtype=np.float64).astype(np.float32)
+         for name, rows in groups.items()},
+        {name: {"utterances": len(rows), "speakers": sorted({speakers[i] for i in rows})}
+         for name, rows in groups.items()},
+    )
+
+
+def save_banks(folder: pathlib.Path, banks: Banks) -> None:
+    """Writes `banks.safetensors`.
+
+    Args:
+        folder: of the bundle.
+        banks: what to write.
+    """
+    notes = {name: json.dumps(made) for name, made in banks.made_from.items()}
+    save_file(banks.vectors, folder / BANKS_FILE, metadata=notes)
+
+
+def load_banks(folder: pathlib.Path, width: int) -> Banks:
+    """Reads `banks.safetensors`.
+
+    Args:
+        folder: of the bundle.
+        width: of an embedding.
+
+    Returns:
+        The banks.
+
+    Raises:
+        EmoconvError: absent, damaged, a level missing, or a vector of another shape or type.
+    """
+    path = folder / BANKS_FILE
+    if not path.is_file():
+        raise EmoconvError(f"{path}: not found; the bundle has no target embeddings")
+    vectors: dict[str, np.ndarray] = {}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            notes = file.metadata() or {}
+            for name in file.keys():  # noqa: SIM118  (not a dict)
+                view = file.get_slice(name)
+                if list(view.get_shape()) != [width] or view.get_dtype() != "F32":
+                    raise EmoconvError(
+                        f"{path}: {name} is {view.get_dtype()} {view.get_shape()}, expected F32 "
+                        f"[{width}]"
+                    )
+                vectors[name] = file.get_tensor(name)
+        made_from = {name: json.loads(text) for name, text in notes.items()}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise EmoconvError(f"{path}: damaged file ({error})") from None
+    for level in LEVELS:
+        if f"arousal/{level}" not in vectors:
+            raise EmoconvError(f"{path}: tensor arousal/{level} is missing")
+    for name, vector in vectors.items():
+        if not np.isfinite(vector).all():
+            raise EmoconvError(f"{path}: tensor {name} holds NaN or infinity")
+    return Banks(vectors, made_from)

@@ -1,0 +1,224 @@
+"""A bundle: the folder in which a model is published and from which it is loaded.
+
+    config.json              what fills each role, the mel, the noise schedule, names, licence
+    <role>-<i>-of-<n>.safetensors   parameters, flattened names 'a/b/c', float16
+    banks.safetensors        target embeddings (see `bundles.banks`)
+    README.md                the model card
+
+Tensors and JSON only: loading a bundle cannot run code. Names, shapes and types are checked against
+the configuration before any array is built.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from emoconv_jax.config import (
+    AverageVoiceConfig,
+    DiffusionConfig,
+    MelConfig,
+    RecogniserConfig,
+    ScoreNetworkConfig,
+    SpeakerConfig,
+    VocoderConfig,
+    from_dict,
+    to_dict,
+)
+from emoconv_jax.errors import EmoconvError
+
+CONFIG_FILE = "config.json"
+FORMAT = 1
+SHARD_BYTES = 14_000_000  # small enough for any Git host
+CONFIG_BYTES = 1 << 20
+FLOAT_TYPES = ("F16", "F32")
+
+
+@dataclasses.dataclass(frozen=True)
+class BundleConfig:
+    """The content of `config.json`.
+
+    Attributes:
+        name: of the bundle.
+        licence: SPDX identifier of the weights.
+        format: of the folder, 1.
+        mel: settings that every part and the vocoder share.
+        registry: roles whose weights come from a package registry instead of the folder.
+    """
+
+    name: str
+    licence: str
+    format: int = FORMAT
+    mel: MelConfig = MelConfig()
+    diffusion: DiffusionConfig = DiffusionConfig()
+    score_network: ScoreNetworkConfig = ScoreNetworkConfig()
+    average_voice: AverageVoiceConfig = AverageVoiceConfig()
+    recogniser: RecogniserConfig = RecogniserConfig()
+    speaker: SpeakerConfig = SpeakerConfig()
+    vocoder: VocoderConfig = VocoderConfig()
+    registry: tuple[str, ...] = ("speaker", "vocoder")
+
+
+def read_config(folder: pathlib.Path) -> BundleConfig:
+    """Reads and checks a bundle's `config.json`.
+
+    Args:
+        folder: of the bundle.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        EmoconvError: not a bundle, unknown fields, another format, or a vocoder whose mel is not
+            the bundle's.
+    """
+    path = folder / CONFIG_FILE
+    if not path.is_file():
+        raise EmoconvError(f"{path}: not found; a bundle is a folder with a {CONFIG_FILE}")
+    if path.stat().st_size > CONFIG_BYTES:
+        raise EmoconvError(f"{path}: {path.stat().st_size} bytes, at most {CONFIG_BYTES} allowed")
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise EmoconvError(f"{path}: not JSON ({error})") from None
+    try:
+        config = from_dict(BundleConfig, data, str(path))
+    except TypeError as error:  # a required field is absent
+        raise EmoconvError(f"{path}: {error}") from None
+    if config.format != FORMAT:
+        raise EmoconvError(f"{path}: format {config.format}, this version reads {FORMAT}")
+    if config.vocoder.mel != config.mel:
+        fields = dataclasses.fields(MelConfig)
+        name = next(
+            f.name for f in fields if getattr(config.mel, f.name) != getattr(config.vocoder.mel, f.name)
+        )
+        raise EmoconvError(
+            f"{path}: vocoder.mel.{name} is {getattr(config.vocoder.mel, name)}, the bundle's mel "
+            f"has {getattr(config.mel, name)}; they must agree"
+        )
+    return config
+
+
+def write_config(folder: pathlib.Path, config: BundleConfig) -> None:
+    """Writes `config.json` to a temporary name and renames it.
+
+    Args:
+        folder: of the bundle; made if absent.
+        config: its content.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / (CONFIG_FILE + ".tmp")
+    temporary.write_text(json.dumps(to_dict(config), indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, folder / CONFIG_FILE)
+
+
+def save_part(folder: pathlib.Path, role: str, params: Any, dtype: Any = np.float16) -> None:
+    """Writes one role's parameters in shards of at most SHARD_BYTES.
+
+    Args:
+        folder: of the bundle; made if absent.
+        role: the file name's stem.
+        params: nested dict of arrays.
+        dtype: the stored type.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {"/".join(p): np.asarray(a, dtype=dtype) for p, a in flatten_dict(params).items()}
+    shards: list[dict[str, np.ndarray]] = [{}]
+    for name, array in arrays.items():
+        if sum(a.nbytes for a in shards[-1].values()) + array.nbytes > SHARD_BYTES and shards[-1]:
+            shards.append({})
+        shards[-1][name] = array
+    for old in part_files(folder, role):
+        old.unlink()
+    for number, shard in enumerate(shards, start=1):
+        path = folder / f"{role}-{number}-of-{len(shards)}.safetensors"
+        temporary = path.with_suffix(".tmp")
+        save_file(shard, temporary)
+        os.replace(temporary, path)
+
+
+def part_files(folder: pathlib.Path, role: str) -> list[pathlib.Path]:
+    """Returns the shards of a role, in order of their names.
+
+    Args:
+        folder: of the bundle.
+        role: the file name's stem.
+
+    Returns:
+        Paths; empty where the bundle lacks the role.
+    """
+    return sorted(folder.glob(f"{role}-*-of-*.safetensors"))
+
+
+def load_part(folder: pathlib.Path, role: str, template: Any) -> dict[str, Any]:
+    """Reads one role's parameters after checking every name, shape and type.
+
+    Args:
+        folder: of the bundle.
+        role: the file name's stem.
+        template: nested dict of `jax.ShapeDtypeStruct`, from `jax.eval_shape` of the network.
+
+    Returns:
+        The nested dict in float32.
+
+    Raises:
+        EmoconvError: a missing, extra or wrong-shaped tensor, by name; or a damaged file.
+    """
+    files = part_files(folder, role)
+    if not files:
+        raise EmoconvError(f"{folder}: no {role}-*.safetensors; the bundle lacks this part")
+    return load_tensors(files, template, f"{folder}: {role}")
+
+
+def load_tensors(files: list[pathlib.Path], template: Any, where: str) -> dict[str, Any]:
+    """Reads safetensors files that together hold exactly the template's leaves.
+
+    Args:
+        files: the shards.
+        template: nested dict of shapes.
+        where: for messages.
+
+    Returns:
+        The nested dict in float32.
+
+    Raises:
+        EmoconvError: as `load_part`.
+    """
+    wanted = {"/".join(path): tuple(a.shape) for path, a in flatten_dict(template).items()}
+    arrays: dict[str, np.ndarray] = {}
+    try:
+        for path in files:
+            with safe_open(path, framework="numpy") as file:
+                for name in file.keys():  # noqa: SIM118  (not a dict)
+                    _check(file.get_slice(name), name, wanted, where)
+                    if name in arrays:
+                        raise EmoconvError(f"{where}: tensor {name} is stored twice")
+                    arrays[name] = file.get_tensor(name).astype(np.float32)
+    except (SafetensorError, OSError) as error:
+        raise EmoconvError(f"{where}: damaged file ({error})") from None
+    missing = [name for name in wanted if name not in arrays]
+    if missing:
+        raise EmoconvError(f"{where}: tensor {missing[0]} is missing ({len(missing)} in all)")
+    for name, array in arrays.items():
+        if not np.isfinite(array).all():
+            raise EmoconvError(f"{where}: tensor {name} holds NaN or infinity")
+    return unflatten_dict({tuple(name.split("/")): array for name, array in arrays.items()})
+
+
+def _check(view: Any, name: str, wanted: dict[str, tuple[int, ...]], where: str) -> None:
+    """Refuses a tensor by its header, before its data is read."""
+    shape = tuple(view.get_shape())
+    if name not in wanted:
+        raise EmoconvError(f"{where}: unexpected tensor {name} {shape}")
+    if shape != wanted[name]:
+        raise EmoconvError(f"{where}: tensor {name} has shape {shape}, expected {wanted[name]}")
+    if view.get_dtype() not in FLOAT_TYPES:
+        allowed = ", ".join(FLOAT_TYPES)
+        raise EmoconvError(f"{where}: tensor {name} is {view.get_dtype()}, allowed are {allowed}")
+

@@ -1,0 +1,100 @@
+"""The entry point `emoconv`: finds the command, parses its flags, turns errors into exit codes.
+
+Exit codes: 0 done (and --help), 1 a job failed, 2 wrong usage. A command is a module with
+`define(flags)`, `run(flags, positional) -> exit code` and a docstring that teaches; it is imported
+only when it is called, so that `emoconv --help` answers at once.
+"""
+
+import importlib
+import sys
+from types import ModuleType
+
+from absl import flags as absl_flags
+
+from emoconv_jax.errors import EmoconvError, UsageError
+
+COMMANDS = {
+    "convert": "convert speech to another emotion",
+    "demo": "convert a sample to several emotions and show the result as a page",
+    "prepare": "turn corpus folders into training features",
+    "train": "train the recogniser, the average-voice encoder or the score network",
+    "bundle": "publish trained parts as a bundle",
+    "evaluate": "measure conversions of held-out speech",
+    "bench": "time the score network beside its PyTorch twin",
+}
+HELP = ("-h", "--help", "-help", "help")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: words after `emoconv`; the process's own where None.
+
+    Returns:
+        The exit code.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    if not words or words[0] in HELP:
+        print(_overview())
+        return 0 if words else 2
+    name, rest = words[0], words[1:]
+    if name == "--version":
+        print(importlib.import_module("emoconv_jax").__version__)
+        return 0
+    if name not in COMMANDS:
+        return _fail(f"{name}: no such command, allowed are {', '.join(COMMANDS)}", 2)
+    module = importlib.import_module(f"emoconv_jax.cli.{name}")
+    flags = absl_flags.FlagValues()
+    module.define(flags)
+    if any(word in HELP[:3] for word in rest):
+        print(_help(name, module, flags))
+        return 0
+    try:
+        positional = flags([f"emoconv {name}", *rest])[1:]
+        return module.run(flags, positional)
+    except UsageError as error:
+        return _fail(str(error), 2)
+    except (absl_flags.Error, absl_flags.ValidationError) as error:
+        return _fail(f"{error} (see `emoconv {name} --help`)", 2)
+    except EmoconvError as error:
+        return _fail(str(error), 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted", 130)
+
+
+def _fail(message: str, code: int) -> int:
+    print("emoconv: " + " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def _overview() -> str:
+    rows = [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
+    example = "  emoconv convert in.wav --out converted --arousal 6"
+    return "\n".join(
+        [
+            "emoconv: speech in, the same words in the same voice with another emotion out.",
+            "",
+            "usage: emoconv COMMAND [ARGUMENTS] [--FLAGS]",
+            "",
+            *rows,
+            "",
+            "for example",
+            example,
+            "",
+            "`emoconv COMMAND --help` explains a command.",
+        ]
+    )
+
+
+def _help(name: str, module: ModuleType, flags: absl_flags.FlagValues) -> str:
+    """Returns a command's docstring and its flags with defaults."""
+    lines = [(module.__doc__ or "").strip(), "", "flags"]
+    for flag in sorted(flags.get_flags_for_module(f"emoconv_jax.cli.{name}"), key=lambda f: f.name):
+        default = "" if flag.default in (None, "", False) else f" (default {flag.default})"
+        lines.append(f"  --{flag.name:<12}{flag.help}{default}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""The speaker role: a waveform to its d-vector."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from emoconv_jax.audio.resampling import resample
+from emoconv_jax.audio.vad import SAMPLE_RATE_HZ, raise_level, speaker_mel, trim_silence
+from emoconv_jax.bundles.format import load_tensors
+from emoconv_jax.config import SpeakerConfig
+from emoconv_jax.models.speaker import SpeakerEncoder, d_vector, partials
+from emoconv_jax.porting.registry import fetch_weights
+from emoconv_jax.shapes import Float
+
+BATCH = 8  # partials per compiled call: 0.8 s apart, so 8 cover 7 s
+
+
+class SpeakerRole:
+    """GE2E with the preprocessing it was trained with."""
+
+    def __init__(self, config: SpeakerConfig | None = None):
+        """Loads the weights from the user cache, fetching them once if they are not there.
+
+        Args:
+            config: of the network.
+
+        Raises:
+            EmoconvError: the weights cannot be had or do not match their hash.
+        """
+        network = SpeakerEncoder(config or SpeakerConfig())
+        example = jax.ShapeDtypeStruct((1, 160, network.config.mels), jnp.float32)
+        template = jax.eval_shape(network.init, jax.random.key(0), example)["params"]
+        path = fetch_weights("speaker")
+        self.params = load_tensors([path], template, str(path))
+        self._embed = jax.jit(lambda params, x: network.apply({"params": params}, x))
+
+    def __call__(
+        self, audio: Float[np.ndarray, " n"], sample_rate_hz: int
+    ) -> Float[np.ndarray, " d"]:
+        """Returns the d-vector of an utterance.
+
+        Args:
+            audio: mono waveform.
+            sample_rate_hz: of it.
+
+        Returns:
+            A unit vector.
+        """
+        audio16k = resample(audio, sample_rate_hz, SAMPLE_RATE_HZ)
+        pieces = partials(speaker_mel(trim_silence(raise_level(audio16k))))
+        rows = []
+        for start in range(0, len(pieces), BATCH):
+            block = np.zeros((BATCH, *pieces.shape[1:]), np.float32)
+            real = pieces[start : start + BATCH]
+            block[: len(real)] = real
+            rows.append(np.asarray(self._embed(self.params, block))[: len(real)])
+        return np.asarray(d_vector(np.concatenate(rows)), dtype=np.float32)

@@ -1,0 +1,185 @@
+"""The feature store: what training reads, as flat arrays under one folder.
+
+    index.json           one entry per utterance (see `Utterance`) and the mel's settings
+    mel.f16              [total frames, 80]  log-mel
+    phones.i1            [total frames]      index into `phones.PHONES`, -1 where not aligned
+    speaker.f32          [utterances, 256]   d-vector
+    targets.f32          [phones, 80]        the average-voice target of each phone
+    average_voice.f16    [total frames, 80]  Y of the trained average-voice encoder
+    emotion.f32          [utterances, 256]   embedding of the trained recogniser
+    arousal.f32          [utterances]        the recogniser's arousal, 1..7
+
+Flat files are read by memory map: a slice costs one seek, whatever the corpus's size. The last
+three are added by `emoconv prepare --bundle`, when the encoders that make them are trained.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+
+from emoconv_jax.config import MelConfig, from_dict, to_dict
+from emoconv_jax.errors import EmoconvError
+
+INDEX = "index.json"
+# name -> (file, dtype, trailing shape by mel bins, one row per "frame" or "utterance" or "phone")
+ARRAYS = {
+    "mel": ("mel.f16", np.float16, "frame"),
+    "phones": ("phones.i1", np.int8, "frame"),
+    "speaker": ("speaker.f32", np.float32, "utterance"),
+    "targets": ("targets.f32", np.float32, "phone"),
+    "average_voice": ("average_voice.f16", np.float16, "frame"),
+    "emotion": ("emotion.f32", np.float32, "utterance"),
+    "arousal": ("arousal.f32", np.float32, "utterance"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Utterance:
+    """One utterance of the store.
+
+    Attributes:
+        start: first row of its frames in the flat arrays.
+        frames: how many.
+        split: as `pipeline.splits` names it.
+        emotion: of the vocabulary, or empty.
+        arousal: the label on 1..7, or -1 where there is none.
+        level_db: RMS of its active frames, dBFS.
+        f0_hz: median F0, 0 where nothing was voiced.
+    """
+
+    corpus: str
+    path: str
+    speaker: str
+    gender: str
+    language: str
+    split: str
+    emotion: str
+    arousal: float
+    level_db: float
+    f0_hz: float
+    text: str
+    start: int
+    frames: int
+
+
+class FeatureStore:
+    """Read access to a feature folder.
+
+    Attributes:
+        utterances: all entries of the index, in order.
+        mel_config: the settings the mels were made with.
+    """
+
+    def __init__(self, folder: pathlib.Path):
+        """Opens the folder; arrays are mapped on first use.
+
+        Args:
+            folder: what `emoconv prepare` wrote.
+
+        Raises:
+            EmoconvError: not a feature folder, or an index that cannot be read.
+        """
+        self.folder = folder
+        try:
+            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise EmoconvError(
+                f"{folder / INDEX}: not found; `emoconv prepare` makes a feature folder"
+            ) from None
+        except ValueError as error:
+            raise EmoconvError(f"{folder / INDEX}: not JSON ({error})") from None
+        self.mel_config = from_dict(MelConfig, index["mel"], f"{folder / INDEX}: mel")
+        self.utterances = [
+            from_dict(Utterance, entry, f"{folder / INDEX}: utterances[{i}]")
+            for i, entry in enumerate(index["utterances"])
+        ]
+        self._maps: dict[str, np.ndarray] = {}
+
+    def array(self, name: str) -> np.ndarray:
+        """Returns a whole flat array, memory-mapped and read-only.
+
+        Args:
+            name: a key of ARRAYS.
+
+        Returns:
+            The array with one row per frame, utterance or phone.
+
+        Raises:
+            EmoconvError: the file is absent or its size does not match the index.
+        """
+        if name not in self._maps:
+            self._maps[name] = self._open(name)
+        return self._maps[name]
+
+    def _open(self, name: str) -> np.ndarray:
+        file, dtype, per = ARRAYS[name]
+        path = self.folder / file
+        if not path.is_file():
+            raise EmoconvError(
+                f"{path}: not found; run `emoconv prepare` on {self.folder} with a bundle "
+                "that has the encoder"
+            )
+        flat = np.memmap(path, dtype=dtype, mode="r")
+        if per == "phone":
+            return flat.reshape(-1, self.mel_config.mels)
+        total = sum(u.frames for u in self.utterances)
+        rows = total if per == "frame" else len(self.utterances)
+        if rows == 0 or flat.size % rows:
+            raise EmoconvError(f"{path}: {flat.size} values do not divide into {rows} rows")
+        return flat.reshape(rows, -1) if flat.size > rows else flat
+
+    def frames_of(self, name: str, index: int) -> np.ndarray:
+        """Returns one utterance's rows of a per-frame array.
+
+        Args:
+            name: a per-frame key of ARRAYS.
+            index: of the utterance.
+
+        Returns:
+            [frames, ...] in the stored type.
+        """
+        utterance = self.utterances[index]
+        return self.array(name)[utterance.start : utterance.start + utterance.frames]
+
+    def select(self, wanted: Callable[[Utterance], bool]) -> np.ndarray:
+        """Returns the indices of the utterances for which `wanted` is true.
+
+        Args:
+            wanted: a predicate on `Utterance`.
+
+        Returns:
+            int64 indices, ascending.
+        """
+        return np.array([i for i, u in enumerate(self.utterances) if wanted(u)], dtype=np.int64)
+
+
+def write_index(folder: pathlib.Path, mel: MelConfig, utterances: list[Utterance]) -> None:
+    """Writes the index last, so that a folder with an index is complete.
+
+    Args:
+        folder: the feature folder.
+        mel: the settings of the mels.
+        utterances: entries in the order of the flat arrays.
+    """
+    data = {"mel": to_dict(mel), "utterances": [to_dict(u) for u in utterances]}
+    temporary = folder / (INDEX + ".tmp")
+    temporary.write_text(json.dumps(data, ensure_ascii=False, indent=0), encoding="utf-8")
+    os.replace(temporary, folder / INDEX)
+
+
+def write_array(folder: pathlib.Path, name: str, values: np.ndarray) -> None:
+    """Writes a flat array to a temporary name and renames it.
+
+    Args:
+        folder: the feature folder.
+        name: a key of ARRAYS.
+        values: cast to the stored type.
+    """
+    file, dtype, _ = ARRAYS[name]
+    temporary = folder / (file + ".tmp")
+    np.ascontiguousarray(values, dtype=dtype).tofile(temporary)
+    os.replace(temporary, folder / file)

@@ -1,0 +1,237 @@
+"""The three networks that are trained, each with its loss as named (sum, count) terms.
+
+    recogniser       cross entropy of the emotion + squared error of the arousal, under random gain
+    average_voice    masked squared error to the average-voice target (DiffVC)
+    score_network    L_s + lambda_t L_m(X0_hat), lambda_t = 1 - t^2 (EmoConv-Diff)
+
+Every draw comes from the example's own key.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from emoconv_jax.config import (
+    AverageVoiceConfig,
+    DiffusionConfig,
+    MelConfig,
+    RecogniserConfig,
+    ScoreNetworkConfig,
+    TrainingConfig,
+    from_dict,
+)
+from emoconv_jax.diffusion import heads, losses
+from emoconv_jax.diffusion.sde import MeanRevertingSDE
+from emoconv_jax.errors import UsageError
+from emoconv_jax.models.average_voice import AverageVoiceEncoder
+from emoconv_jax.models.recogniser import Recogniser
+from emoconv_jax.models.score_network import ScoreNetwork
+from emoconv_jax.pipeline.batches import Batch
+from emoconv_jax.shapes import Array, Float, Key
+
+TIME_MARGIN = 1e-5  # t ~ U[margin, 1 - margin], DiffVC's code
+AROUSAL_WEIGHT = 0.5  # squared arousal points are about twice a cross entropy over 8 classes
+Terms = dict[str, tuple[Array, Array]]
+
+
+class Trainee(Protocol):
+    """What the train step needs to know of a network."""
+
+    weights: Mapping[str, float]
+
+    def init(self, key: Key[Array, ""]) -> Any:
+        """Returns initial parameters drawn from `key`."""
+        ...
+
+    def terms(
+        self, params: Any, batch: Batch, keys: Key[Array, " b"], training: bool = True
+    ) -> Terms:
+        """Returns the loss terms of a batch; `training` turns dropout and augmentation on."""
+        ...
+
+
+def make_trainee(config: TrainingConfig, statistics: Any | None = None) -> Trainee:
+    """Returns the trainee that a configuration names.
+
+    Args:
+        config: of the run.
+        statistics: the recogniser's normalisation, from `models.recogniser.measure_statistics`.
+
+    Returns:
+        A `Trainee`.
+
+    Raises:
+        UsageError: an unknown trainee or loss.
+    """
+    if config.trainee == "recogniser":
+        return RecogniserTrainee(config, statistics)
+    if config.trainee == "average_voice":
+        return AverageVoiceTrainee(config)
+    if config.trainee == "score_network":
+        return ScoreNetworkTrainee(config)
+    raise UsageError(
+        f"trainee: found {config.trainee!r}, allowed are recogniser, average_voice, score_network"
+    )
+
+
+class RecogniserTrainee:
+    """ACRNN with its emotion and arousal heads."""
+
+    def __init__(self, config: TrainingConfig, statistics: Any):
+        """Args: config: of the run. statistics: of the training mels."""
+        self.config = config
+        self.network_config = from_dict(RecogniserConfig, config.network, "network")
+        self.network = Recogniser(self.network_config)
+        self.statistics = statistics
+        self.weights = {"arousal": AROUSAL_WEIGHT}
+
+    def init(self, key: Key[Array, ""]) -> Any:
+        """Returns initial parameters drawn from `key`."""
+        mel = jnp.zeros((1, self.network_config.frames, self.network_config.mels))
+        return self.network.init(key, mel, jnp.ones(mel.shape[:2]))["params"]
+
+    def terms(
+        self, params: Any, batch: Batch, keys: Key[Array, " b"], training: bool = True
+    ) -> Terms:
+        """Returns cross entropy, squared arousal error and accuracy (weight 0) of a batch."""
+        assert batch.emotion_label is not None and batch.arousal_label is not None
+        mel, dropout_keys = jnp.asarray(batch.mel), None
+        if training:
+            augment_keys = jax.vmap(lambda k: jax.random.fold_in(k, 0))(keys)
+            dropout_keys = jax.vmap(lambda k: jax.random.fold_in(k, 1))(keys)
+            mel = augment(mel, augment_keys, self.config.gain_db, self.config.masked_bands)
+        variables = {"params": params, "statistics": self.statistics}
+        output = self.network.apply(variables, mel, jnp.asarray(batch.mask), dropout_keys)
+        label, arousal = jnp.asarray(batch.emotion_label), jnp.asarray(batch.arousal_label)
+        named, rated = (label >= 0).astype(jnp.float32), (arousal > 0).astype(jnp.float32)
+        entropy = optax.softmax_cross_entropy_with_integer_labels(
+            output.logits, jnp.maximum(label, 0)
+        )
+        hits = (jnp.argmax(output.logits, -1) == label).astype(jnp.float32)
+        error = jnp.square(output.arousal - arousal)
+        return {
+            "emotion": (jnp.sum(entropy * named), jnp.sum(named)),
+            "arousal": (jnp.sum(error * rated), jnp.sum(rated)),
+        } | ({} if training else {"accuracy": (jnp.sum(hits * named), jnp.sum(named))})
+
+
+def augment(
+    mel: Float[Array, "b f m"], keys: Key[Array, " b"], gain_db: float, masked_bands: int
+) -> Float[Array, "b f m"]:
+    """Returns each log-mel with its own gain and one band of bins at the floor.
+
+    Args:
+        mel: natural-log mel.
+        keys: one per example.
+        gain_db: gains are uniform in +-gain_db; a gain in dB adds gain ln(10)/20 to the log-mel.
+        masked_bands: widths are uniform in 0..masked_bands (SpecAugment, arXiv 1904.08779).
+
+    Returns:
+        The same shape, never below the floor.
+    """
+    floor = math.log(MelConfig().floor)
+    bins = mel.shape[-1]
+
+    def one(example: Array, key: Array) -> Array:
+        gain_key, width_key, start_key = jax.random.split(key, 3)
+        gain = jax.random.uniform(gain_key, minval=-gain_db, maxval=gain_db) * math.log(10) / 20
+        width = jax.random.randint(width_key, (), 0, masked_bands + 1)
+        start = jax.random.randint(start_key, (), 0, bins - masked_bands)
+        lost = (jnp.arange(bins) >= start) & (jnp.arange(bins) < start + width)
+        return jnp.where(lost[None, :], floor, jnp.maximum(example + gain, floor))
+
+    return jax.vmap(one)(mel, keys)
+
+
+class AverageVoiceTrainee:
+    """DiffVC's average-voice encoder by masked regression."""
+
+    def __init__(self, config: TrainingConfig):
+        """Args: config: of the run."""
+        self.network_config = from_dict(AverageVoiceConfig, config.network, "network")
+        self.network = AverageVoiceEncoder(self.network_config)
+        self.weights: Mapping[str, float] = {}
+
+    def init(self, key: Key[Array, ""]) -> Any:
+        """Returns initial parameters drawn from `key`."""
+        mel = jnp.zeros((1, 16, self.network_config.mels))
+        return self.network.init(key, mel, jnp.ones(mel.shape[:2]))["params"]
+
+    def terms(
+        self, params: Any, batch: Batch, keys: Key[Array, " b"], training: bool = True
+    ) -> Terms:
+        """Returns the squared error over real frames of a batch."""
+        mel, mask = jnp.asarray(batch.mel), jnp.asarray(batch.mask)
+        output = self.network.apply({"params": params}, mel, mask, keys if training else None)
+        error = jnp.square(output - jnp.asarray(batch.average_voice)) * mask[:, :, None]
+        return {"mse": (jnp.sum(error), jnp.sum(mask) * mel.shape[-1])}
+
+
+class ScoreNetworkTrainee:
+    """The score network under the losses of EmoConv-Diff."""
+
+    def __init__(self, config: TrainingConfig):
+        """Args: config: of the run."""
+        if config.loss not in ("tweedie", "score", "xt"):
+            raise UsageError(f"loss: found {config.loss!r}, allowed are tweedie, score, xt")
+        self.config = config
+        self.network_config = from_dict(ScoreNetworkConfig, config.network, "network")
+        self.network = ScoreNetwork(self.network_config)
+        schedule = DiffusionConfig()
+        self.sde = MeanRevertingSDE(schedule.beta_0, schedule.beta_1)
+        self.weights: Mapping[str, float] = {}
+
+    def init(self, key: Key[Array, ""]) -> Any:
+        """Returns initial parameters drawn from `key`."""
+        config = self.network_config
+        mel, mask = jnp.zeros((1, 16, config.mels)), jnp.ones((1, 16))
+        conditions = jnp.zeros((1, config.speaker)), jnp.zeros((1, config.emotion))
+        return self.network.init(key, mel, mel, mask, jnp.zeros((1,)), *conditions)["params"]
+
+    def terms(
+        self, params: Any, batch: Batch, keys: Key[Array, " b"], training: bool = True
+    ) -> Terms:
+        """Returns L_s and, by `config.loss`, L_m of a batch."""
+        x0, mask = jnp.asarray(batch.mel), jnp.asarray(batch.mask)
+        average_voice = jnp.asarray(batch.average_voice)
+        speaker, emotion = jnp.asarray(batch.speaker), jnp.asarray(batch.emotion)
+        t, noise, kept = jax.vmap(lambda key: self._draw(key, x0.shape[1:]))(keys)
+        if training:
+            emotion = emotion * kept[:, None]
+        xt = losses.perturb(self.sde, x0, average_voice, noise, t)
+        output = self.network.apply({"params": params}, xt, average_voice, mask, t, speaker, emotion)
+        drawn = (self.network_config.head, self.sde, output)
+        terms = {
+            "score": losses.score_loss(*drawn, x0, average_voice, noise, t, mask),
+        }
+        if self.config.loss == "tweedie":
+            denoised = heads.denoised_from_output(*drawn, xt, average_voice, t)
+            terms["reconstruction"] = losses.reconstruction_loss(denoised, x0, mask, 1.0 - t**2)
+        elif self.config.loss == "xt":
+            score = heads.score_from_output(*drawn, xt, average_voice, t)
+            terms["reconstruction"] = losses.xt_loss(self.sde, xt, score, x0, t, mask)
+        return terms
+
+    def _draw(self, key: Array, shape: tuple[int, ...]) -> tuple[Array, Array, Array]:
+        """Returns an example's time, noise and whether it sees its emotion."""
+        time_key, noise_key, dropout_key = jax.random.split(key, 3)
+        t = jax.random.uniform(time_key, minval=TIME_MARGIN, maxval=1.0 - TIME_MARGIN)
+        kept = jax.random.bernoulli(dropout_key, 1.0 - self.config.condition_dropout)
+        return t, jax.random.normal(noise_key, shape), kept.astype(jnp.float32)
+
+
+def parameter_count(params: Any) -> int:
+    """Returns how many numbers a parameter tree holds.
+
+    Args:
+        params: a pytree of arrays.
+
+    Returns:
+        The sum of their sizes.
+    """
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
