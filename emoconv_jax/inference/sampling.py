@@ -69,13 +69,33 @@ class Sampler:
             The log-mel, Y's length.
         """
         return self._sample(
-            self.variables, x_source, average_voice, mask, speaker, emotions, weights, keys,
-            solver=solver, segments=segments, on_step=on_step,
+            self.variables,
+            x_source,
+            average_voice,
+            mask,
+            speaker,
+            emotions,
+            weights,
+            keys,
+            solver=solver,
+            segments=segments,
+            on_step=on_step,
         )
 
     def _run(
-        self, variables, x_source, average_voice, mask, speaker, emotions, weights, keys,
-        *, solver, segments, on_step,
+        self,
+        variables,
+        x_source,
+        average_voice,
+        mask,
+        speaker,
+        emotions,
+        weights,
+        keys,
+        *,
+        solver,
+        segments,
+        on_step,
     ) -> Array:
         score_of = functools.partial(
             self._scores, variables, average_voice, mask, speaker, emotions
@@ -83,8 +103,16 @@ class Sampler:
         pairs = jax.vmap(jax.random.split)(keys)
         start = solvers.start_state(self.sde, x_source, average_voice, pairs[:, 0])
         return solvers.sample(
-            solver, self.sde, score_of, segments, weights, start, average_voice, mask,
-            pairs[:, 1], on_step=on_step,
+            solver,
+            self.sde,
+            score_of,
+            segments,
+            weights,
+            start,
+            average_voice,
+            mask,
+            pairs[:, 1],
+            on_step=on_step,
         )
 
     def _scores(
