@@ -102,7 +102,7 @@ def single(name: str, steps: int) -> EmotionPlan:
     return _constant({name: 1.0}, steps)
 
 
-def mix(weights: Mapping[str, float], steps: int) -> EmotionPlan:
+def mix(weights: Mapping[str, float | int], steps: int) -> EmotionPlan:
     """Returns the plan that mixes emotions in fixed shares on all steps, equation (1).
 
     Args:
@@ -118,7 +118,9 @@ def mix(weights: Mapping[str, float], steps: int) -> EmotionPlan:
     return _constant(_normalised(weights), steps)
 
 
-def emomix(base: str, weights: Mapping[str, float], strength: float, steps: int) -> EmotionPlan:
+def emomix(
+    base: str, weights: Mapping[str, float | int], strength: float | int, steps: int
+) -> EmotionPlan:
     """Returns EmoMix's plan: first the base, then both, at last the mixed-in emotion, by (2).
 
     The ends are pure by definition: strength 0 is the base throughout, 1 the mixed-in emotion.
@@ -147,7 +149,7 @@ def emomix(base: str, weights: Mapping[str, float], strength: float, steps: int)
     return _between({base: 1.0}, mixed_in, share)
 
 
-def intensity(neutral: str, target: str, strength: float, steps: int) -> EmotionPlan:
+def intensity(neutral: str, target: str, strength: float | int, steps: int) -> EmotionPlan:
     """Returns the plan of an emotion at reduced intensity: mixed with neutral on all steps.
 
     Args:
@@ -166,7 +168,7 @@ def intensity(neutral: str, target: str, strength: float, steps: int) -> Emotion
     return _between({neutral: 1.0}, {target: 1.0}, share)
 
 
-def guided(plan: EmotionPlan, negative: str, scale: float) -> EmotionPlan:
+def guided(plan: EmotionPlan, negative: str, scale: float | int) -> EmotionPlan:
     """Returns the plan pushed away from a condition, equation (3).
 
     Args:
@@ -210,7 +212,7 @@ def _compact(names: tuple[str, ...], weights: np.ndarray) -> EmotionPlan:
     return EmotionPlan(tuple(names[i] for i in kept), weights[:, kept].astype(np.float32))
 
 
-def _normalised(weights: Mapping[str, float]) -> dict[str, float]:
+def _normalised(weights: Mapping[str, float | int]) -> dict[str, float]:
     for name, weight in weights.items():
         if not (math.isfinite(weight) and weight >= 0):
             raise UsageError(f"mix.{name}: found weight {weight}, allowed is a number from 0")
@@ -220,7 +222,7 @@ def _normalised(weights: Mapping[str, float]) -> dict[str, float]:
     return {name: weight / total for name, weight in weights.items()}
 
 
-def _share(strength: float) -> float:
+def _share(strength: float | int) -> float:
     if not 0 <= strength <= 1:
         raise UsageError(f"strength: found {strength}, allowed is 0 to 1")
     return float(strength)

@@ -1,0 +1,268 @@
+"""Solvers under exact Gaussian scores, where theory gives the answer."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from emoconv_jax.diffusion import plan, solvers
+from emoconv_jax.diffusion.sde import MeanRevertingSDE
+from emoconv_jax.errors import UsageError
+
+SDE = MeanRevertingSDE()
+
+
+def _b(t: float) -> float:
+    return 0.05 * t + 19.95 * t * t / 2
+
+
+def _gaussian_scores(means: list[float], std: float, voice: jax.Array):
+    """Returns `score_of` for data N(mean, std^2), exact at every t, one condition per mean."""
+
+    def score_of(xt: jax.Array, t: jax.Array, active: tuple[int, ...]) -> jax.Array:
+        alpha = jnp.exp(-(0.05 * t + 19.95 * t * t / 2) / 2)[:, None, None]
+        variance = alpha**2 * std**2 + 1 - alpha**2
+        return jnp.stack(
+            [-(xt - alpha * means[i] - (1 - alpha) * voice) / variance for i in active]
+        )
+
+    return score_of
+
+
+def _run(
+    solver: str, wanted: plan.EmotionPlan, means: list[float], std: float, shape=(2, 8, 4), **more
+) -> jax.Array:
+    voice = jnp.full(shape, 0.5)
+    keys = jax.random.split(jax.random.key(5), shape[0])
+    start = solvers.start_state(SDE, voice, voice, keys)
+    score_of = _gaussian_scores(means, std, voice)
+    table, mask = jnp.asarray(wanted.weights), jnp.ones(shape[:2])
+
+    def run(table: jax.Array, start: jax.Array) -> jax.Array:
+        return solvers.sample(
+            solver, SDE, score_of, wanted.segments(), table, start, voice, mask, keys, **more
+        )
+
+    return jax.jit(run)(table, start)
+
+
+@pytest.mark.parametrize("solver", sorted(solvers.SOLVERS))
+def test_solver_recovers_mean_and_std_of_gaussian_data(solver: str) -> None:
+    x0 = _run(solver, plan.single("happy", 400), [-2.0], 0.7, shape=(4, 64, 32))
+    # 8192 values: standard errors .008 and .005; the rest is the solver's own step error.
+    assert float(x0.mean()) == pytest.approx(-2.0, abs=0.04)
+    assert float(x0.std()) == pytest.approx(0.7, abs=0.04)
+
+
+@pytest.mark.parametrize("solver", ["probability_flow", "euler_maruyama"])
+def test_error_falls_with_the_first_power_of_the_step(solver: str) -> None:
+    """The law of a linear solver is followed exactly: variance through a + b ds/dx and c."""
+
+    def error(steps: int) -> float:
+        found = solvers.SOLVERS[solver](SDE, steps)
+        variance, target = 1.0, 0.7**2
+        for i, t in enumerate(solvers.step_times(steps)):
+            alpha2 = np.exp(-_b(t))
+            gain = found.residual[i] - found.score[i] / (alpha2 * target + 1 - alpha2)
+            variance = gain**2 * variance + found.noise[i] ** 2
+        return abs(np.sqrt(variance) - 0.7)
+
+    assert error(400) / error(800) == pytest.approx(2.0, rel=0.15)
+
+
+@pytest.mark.parametrize("steps", [1, 6, 30, 500])
+def test_maximum_likelihood_step_is_the_gaussian_posterior(steps: int) -> None:
+    """Given X_0 = Y + r the score is known, and q(U_s | U_t, U_0) is plain Gaussian algebra."""
+    found = solvers.maximum_likelihood(SDE, steps)
+    r, h = 1.3, 1 / steps
+    for i, t in enumerate(solvers.step_times(steps)):
+        s = t - h if i < steps - 1 else 0.0
+        alpha_t, alpha_s, between = (np.exp(-b / 2) for b in (_b(t), _b(s), _b(t) - _b(s)))
+        var_t, var_s, var_between = 1 - alpha_t**2, 1 - alpha_s**2, 1 - between**2
+        for u in (-0.8, 2.1):
+            mean = (between * var_s * u + alpha_s * var_between * r) / var_t
+            score = -(u - alpha_t * r) / var_t
+            step = found.residual[i] * u + found.score[i] * score
+            # 1 - alpha^2 in this test cancels to about 1e-16 / var_t, hence not tighter.
+            assert step == pytest.approx(mean, rel=1e-6, abs=1e-6)
+        assert found.noise[i] ** 2 == pytest.approx(var_s * var_between / var_t, abs=1e-9)
+    assert found.noise[-1] == 0.0
+
+
+def test_maximum_likelihood_is_diffvc_s_formula() -> None:
+    """Against DiffVC's kappa and omega, evaluated in extended precision."""
+    steps = 50
+    found = solvers.maximum_likelihood(SDE, steps)
+    h = np.longdouble(1) / steps
+    for i in range(steps):
+        t = 1 - i * h
+        s = t - h
+        rate = (0.05 + t * np.longdouble(19.95)) * h
+
+        def g(p, q, power):
+            return np.exp(-power / 2 * (0.05 + np.longdouble(19.95) * (p + q) / 2) * (q - p))
+
+        mu = g(s, t, 1) * (1 - g(0, s, 2)) / (1 - g(0, t, 2))
+        nu = g(0, s, 1) * (1 - g(s, t, 2)) / (1 - g(0, t, 2))
+        omega = nu / g(0, t, 1) + mu - (rate / 2 + 1)
+        kappa = g(0, s, 1) * (1 - g(s, t, 2)) / (g(0, t, 1) * rate) - 1
+        assert found.residual[i] == pytest.approx(float(1 + rate / 2 + omega), rel=1e-10)
+        assert found.score[i] == pytest.approx(float((1 + kappa) * rate), rel=1e-10)
+
+
+@pytest.mark.parametrize("solver", sorted(solvers.SOLVERS))
+def test_coefficients_are_double_precision(solver: str) -> None:
+    found = solvers.SOLVERS[solver](SDE, 500)
+    for column in (found.residual, found.score, found.noise):
+        assert column.dtype == np.float64
+        assert column.shape == (500,)
+
+
+def test_maximum_likelihood_lands_on_the_data_when_they_are_known() -> None:
+    x0 = _run("maximum_likelihood", plan.single("happy", 6), [1.7], 0.0)
+    np.testing.assert_allclose(x0, 1.7, atol=1e-4)
+
+
+@pytest.mark.parametrize("solver", sorted(solvers.SOLVERS))
+@pytest.mark.parametrize(("strength", "mean"), [(0.0, -2.0), (1.0, 3.0)])
+def test_ends_of_a_mix_are_the_pure_emotions_bit_for_bit(
+    solver: str, strength: float, mean: float
+) -> None:
+    mix = plan.emomix("sad", {"happy": 1.0}, strength, 10)
+    pure = _run(solver, plan.single("any", 10), [mean], 0.3)
+    np.testing.assert_array_equal(_run(solver, mix, [mean], 0.3), pure)
+
+
+def test_a_weight_of_one_among_several_conditions_changes_nothing() -> None:
+    wanted = plan.EmotionPlan(("sad", "happy"), np.tile([1.0, 0.0], (10, 1)))
+    every = ((0, 10, (0, 1)),)
+    voice, mask = jnp.zeros((1, 4, 3)), jnp.ones((1, 4))
+    keys = jax.random.split(jax.random.key(6), 1)
+    start = solvers.start_state(SDE, voice, voice, keys)
+    score_of = _gaussian_scores([-2.0, 3.0], 0.3, voice)
+    both, one = (
+        solvers.sample(
+            "maximum_likelihood", SDE, score_of, segments, wanted.weights, start, voice, mask, keys
+        )
+        for segments in (every, wanted.segments())
+    )
+    np.testing.assert_allclose(both, one, rtol=1e-6, atol=1e-6)
+
+
+def test_mixed_gaussian_scores_meet_at_the_weighted_mean() -> None:
+    """A product of Gaussians of one variance is the Gaussian at the weighted mean."""
+    wanted = plan.mix({"sad": 1.0, "happy": 3.0}, 200)
+    x0 = _run("probability_flow", wanted, [-2.0, 2.0], 0.5, shape=(4, 32, 32))
+    assert float(x0.mean()) == pytest.approx(1.0, abs=0.05)
+
+
+def test_guidance_moves_the_mean_beyond_the_emotion() -> None:
+    wanted = plan.guided(plan.single("happy", 200), "neutral", 1.5)
+    x0 = _run("probability_flow", wanted, [2.0, 0.0], 0.5, shape=(4, 32, 32))
+    assert float(x0.mean()) == pytest.approx(3.0, abs=0.07)
+
+
+def test_weights_per_frame_give_each_frame_its_emotion() -> None:
+    weights = np.zeros((10, 2, 8), np.float32)
+    weights[:, 0, :5] = 1
+    weights[:, 1, 5:] = 1
+    x0 = _run("maximum_likelihood", plan.EmotionPlan(("sad", "happy"), weights), [-2.0, 3.0], 0.0)
+    np.testing.assert_allclose(x0[:, :5], -2.0, atol=1e-4)
+    np.testing.assert_allclose(x0[:, 5:], 3.0, atol=1e-4)
+
+
+def test_only_conditions_with_a_weight_are_evaluated() -> None:
+    seen = []
+
+    def score_of(xt: jax.Array, t: jax.Array, active: tuple[int, ...]) -> jax.Array:
+        seen.append((active, t.shape))
+        return jnp.stack([-xt] * len(active))
+
+    wanted = plan.emomix("sad", {"happy": 1.0}, 0.5, 10)
+    x = jnp.zeros((2, 4, 3))
+    keys = jax.random.split(jax.random.key(7), 2)
+    solvers.sample(
+        "probability_flow",
+        SDE,
+        score_of,
+        wanted.segments(),
+        wanted.weights,
+        x,
+        x,
+        jnp.ones((2, 4)),
+        keys,
+    )
+    assert list(dict.fromkeys(seen)) == [((0,), (2,)), ((0, 1), (2,)), ((1,), (2,))]
+
+
+@pytest.mark.parametrize("solver", sorted(solvers.SOLVERS))
+def test_padding_and_batch_do_not_change_real_frames(solver: str) -> None:
+    key = jax.random.key(8)
+    mel = jax.random.normal(jax.random.fold_in(key, 0), (2, 5, 3))
+    keys = jax.random.split(jax.random.fold_in(key, 1), 2)
+    wanted = plan.single("happy", 7)
+
+    def convert(mel: jax.Array, keys: jax.Array, frames: int) -> jax.Array:
+        padding = frames - mel.shape[1]
+        voice = jnp.pad(mel, ((0, 0), (0, padding), (0, 0)), constant_values=9.0)
+        mask = jnp.pad(jnp.ones(mel.shape[:2]), ((0, 0), (0, padding)))
+        return solvers.sample(
+            solver,
+            SDE,
+            _gaussian_scores([1.0], 0.5, voice),
+            wanted.segments(),
+            wanted.weights,
+            solvers.start_state(SDE, voice, voice, keys),
+            voice,
+            mask,
+            keys,
+        )
+
+    short = convert(mel, keys, 5)
+    long = convert(mel, keys, 12)
+    np.testing.assert_allclose(long[:, :5], short, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(long[:, 5:], 0)
+    alone = convert(mel[1:], keys[1:], 5)
+    np.testing.assert_allclose(alone, short[1:], rtol=1e-5, atol=1e-5)
+
+
+def test_start_state_has_the_law_of_the_noisiest_time() -> None:
+    source, voice = jnp.full((4, 64, 32), 3.0), jnp.full((4, 64, 32), -1.0)
+    keys = jax.random.split(jax.random.key(9), 4)
+    noise = solvers.start_state(SDE, source, voice, keys) - (-1 + 4 * np.exp(-_b(1.0) / 2))
+    assert float(noise.mean()) == pytest.approx(0.0, abs=0.04)
+    assert float(noise.std()) == pytest.approx(1.0, abs=0.03)
+    assert abs(np.corrcoef(np.asarray(noise).reshape(4, -1))[0, 1]) < 0.1
+
+
+def test_steps_are_reported_as_they_finish() -> None:
+    reported = []
+    wanted = plan.emomix("sad", {"happy": 1.0}, 0.5, 10)
+    _run("maximum_likelihood", wanted, [-1.0, 1.0], 0.5, on_step=reported.append)
+    jax.effects_barrier()
+    assert sorted(reported) == list(range(1, 11))
+
+
+@pytest.mark.parametrize(
+    ("solver", "segments", "message"),
+    [
+        ("ddim", ((0, 2, (0,)),), "solver: found 'ddim', allowed are: probability_flow"),
+        ("euler_maruyama", ((0, 1, (0,)),), "must cover steps 0 to 2"),
+        ("euler_maruyama", ((0, 1, (0,)), (1, 2, ())), "must cover steps 0 to 2"),
+    ],
+)
+def test_wrong_requests_are_refused(solver: str, segments: tuple, message: str) -> None:
+    x = jnp.zeros((1, 4, 3))
+    keys = jax.random.split(jax.random.key(10), 1)
+    with pytest.raises(UsageError, match=message):
+        solvers.sample(
+            solver,
+            SDE,
+            lambda xt, t, active: xt[None],
+            segments,
+            jnp.ones((2, 1)),
+            x,
+            x,
+            jnp.ones((1, 4)),
+            keys,
+        )
