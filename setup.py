@@ -1,5 +1,7 @@
 """Package metadata and dependencies; tool settings are in pyproject.toml."""
 
+import pathlib
+
 from setuptools import find_packages, setup
 
 CONVERT = [
@@ -40,7 +42,7 @@ setup(
     name="emoconv-jax",
     version="0.1.0",
     description="Diffusion-based emotional voice conversion in JAX",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",

@@ -91,7 +91,7 @@ class SpeakerConfig:
 class VocoderConfig:
     """HiFi-GAN; the defaults are V1. `resblock` is 1 or 2 (V3 uses 2)."""
 
-    mel: MelConfig = MelConfig()
+    mel: MelConfig = dataclasses.field(default_factory=MelConfig)
     resblock: int = 1
     upsample_rates: tuple[int, ...] = (8, 8, 2, 2)
     upsample_kernels: tuple[int, ...] = (16, 16, 4, 4)
@@ -161,9 +161,7 @@ Config = TypeVar("Config")
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Returns the configuration as JSON-ready dictionaries and lists."""
-    return {
-        field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)
-    }
+    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
 
 
 def from_dict(kind: type[Config], data: Any, where: str = "config") -> Config:

@@ -73,7 +73,9 @@ class Banks:
             UsageError: outside 1..7.
         """
         if not AROUSAL_LOW <= level <= AROUSAL_HIGH:  # also refuses NaN
-            raise UsageError(f"arousal: found {level}, allowed is {AROUSAL_LOW:g}..{AROUSAL_HIGH:g}")
+            raise UsageError(
+                f"arousal: found {level}, allowed is {AROUSAL_LOW:g}..{AROUSAL_HIGH:g}"
+            )
         low = min(int(level), LEVELS[-2])
         part = level - low
         below, above = self.vectors[f"arousal/{low}"], self.vectors[f"arousal/{low + 1}"]
@@ -121,10 +123,14 @@ def build(
     for name in dict.fromkeys(sorted(emotions)):
         groups[f"emotion/{name}"] = np.flatnonzero(np.array(emotions) == name)
     return Banks(
-        {name: embeddings[rows].mean(axis=0, dtype=np.float64).astype(np.float32)
-         for name, rows in groups.items()},
-        {name: {"utterances": len(rows), "speakers": sorted({speakers[i] for i in rows})}
-         for name, rows in groups.items()},
+        {
+            name: embeddings[rows].mean(axis=0, dtype=np.float64).astype(np.float32)
+            for name, rows in groups.items()
+        },
+        {
+            name: {"utterances": len(rows), "speakers": sorted({speakers[i] for i in rows})}
+            for name, rows in groups.items()
+        },
     )
 
 

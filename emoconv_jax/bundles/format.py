@@ -44,25 +44,26 @@ FLOAT_TYPES = ("F16", "F32")
 class BundleConfig:
     """The content of `config.json`.
 
+    The speaker encoder and the vocoder have no tensors in the folder: they come from the package
+    registry (`porting.registry`).
+
     Attributes:
         name: of the bundle.
         licence: SPDX identifier of the weights.
         format: of the folder, 1.
         mel: settings that every part and the vocoder share.
-        registry: roles whose weights come from a package registry instead of the folder.
     """
 
     name: str
     licence: str
     format: int = FORMAT
-    mel: MelConfig = MelConfig()
-    diffusion: DiffusionConfig = DiffusionConfig()
-    score_network: ScoreNetworkConfig = ScoreNetworkConfig()
-    average_voice: AverageVoiceConfig = AverageVoiceConfig()
-    recogniser: RecogniserConfig = RecogniserConfig()
-    speaker: SpeakerConfig = SpeakerConfig()
-    vocoder: VocoderConfig = VocoderConfig()
-    registry: tuple[str, ...] = ("speaker", "vocoder")
+    mel: MelConfig = dataclasses.field(default_factory=MelConfig)
+    diffusion: DiffusionConfig = dataclasses.field(default_factory=DiffusionConfig)
+    score_network: ScoreNetworkConfig = dataclasses.field(default_factory=ScoreNetworkConfig)
+    average_voice: AverageVoiceConfig = dataclasses.field(default_factory=AverageVoiceConfig)
+    recogniser: RecogniserConfig = dataclasses.field(default_factory=RecogniserConfig)
+    speaker: SpeakerConfig = dataclasses.field(default_factory=SpeakerConfig)
+    vocoder: VocoderConfig = dataclasses.field(default_factory=VocoderConfig)
 
 
 def read_config(folder: pathlib.Path) -> BundleConfig:
@@ -96,7 +97,9 @@ def read_config(folder: pathlib.Path) -> BundleConfig:
     if config.vocoder.mel != config.mel:
         fields = dataclasses.fields(MelConfig)
         name = next(
-            f.name for f in fields if getattr(config.mel, f.name) != getattr(config.vocoder.mel, f.name)
+            f.name
+            for f in fields
+            if getattr(config.mel, f.name) != getattr(config.vocoder.mel, f.name)
         )
         raise EmoconvError(
             f"{path}: vocoder.mel.{name} is {getattr(config.vocoder.mel, name)}, the bundle's mel "
@@ -221,4 +224,3 @@ def _check(view: Any, name: str, wanted: dict[str, tuple[int, ...]], where: str)
     if view.get_dtype() not in FLOAT_TYPES:
         allowed = ", ".join(FLOAT_TYPES)
         raise EmoconvError(f"{where}: tensor {name} is {view.get_dtype()}, allowed are {allowed}")
-

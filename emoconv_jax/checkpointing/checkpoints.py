@@ -86,7 +86,9 @@ class Checkpoints:
             return self._checkpointer.load(step, abstract)
         except (ValueError, KeyError, OSError) as error:
             reason = " ".join(str(error).split())[:300]
-            raise EmoconvError(f"{self.folder}: step {step} does not fit this run: {reason}") from None
+            raise EmoconvError(
+                f"{self.folder}: step {step} does not fit this run: {reason}"
+            ) from None
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -111,7 +111,7 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
 
 
 def _convert_all(converter, targets: dict[pathlib.Path, pathlib.Path], request: dict) -> int:
-    """Converts each file under one progress bar over utterances and steps; returns the exit code."""
+    """Converts each file under one bar over utterances and steps; returns the exit code."""
     from tqdm import tqdm
 
     failed = 0

@@ -26,7 +26,7 @@ from emoconv_jax.pipeline.batches import Batches
 from emoconv_jax.pipeline.store import FeatureStore, Utterance
 from emoconv_jax.training.state import TrainState, init_state, make_optimizer
 from emoconv_jax.training.step import evaluate_step, train_step
-from emoconv_jax.training.trainees import Trainee, make_trainee, parameter_count
+from emoconv_jax.training.trainees import make_trainee, parameter_count
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
@@ -113,7 +113,10 @@ def train(
                     checkpoints.save(number + 1, vars(state))
                     report.saved()
                 if stop.asked:
-                    log(f"stopped by {stop.asked} after step {number + 1}, saved; run again to continue")
+                    log(
+                        f"stopped by {stop.asked} after step {number + 1}, saved; "
+                        "run again to continue"
+                    )
                     return state
         if checkpoints.latest() != config.steps:
             checkpoints.save(config.steps, vars(state))

@@ -69,7 +69,8 @@ def train_step(
         key: of the run; the step's number is folded in here.
         trainee: the network with its loss.
         optimizer: as in `state.opt_state`.
-        ema: decay of the averaged parameters; early steps average faster, as min(ema, (1+n)/(10+n)).
+        ema: decay of the averaged parameters; at most (1 + n) / (10 + n) at step n, so that the
+            first steps do not linger.
         reduce: sums a pytree over devices.
 
     Returns:
@@ -90,7 +91,9 @@ def train_step(
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
-    averaged = jax.tree.map(lambda old, new: old + (1 - decay) * (new - old), state.ema_params, params)
+    averaged = jax.tree.map(
+        lambda old, new: old + (1 - decay) * (new - old), state.ema_params, params
+    )
     metrics = {name: value / jnp.maximum(count, 1.0) for name, (value, count) in terms.items()}
     metrics |= {"loss": loss, "gradient_norm": optax.global_norm(grads)}
     return TrainState(state.step + 1, params, averaged, opt_state), metrics

@@ -204,17 +204,21 @@ class ScoreNetworkTrainee:
         if training:
             emotion = emotion * kept[:, None]
         xt = losses.perturb(self.sde, x0, average_voice, noise, t)
-        output = self.network.apply({"params": params}, xt, average_voice, mask, t, speaker, emotion)
+        output = self.network.apply(
+            {"params": params}, xt, average_voice, mask, t, speaker, emotion
+        )
         drawn = (self.network_config.head, self.sde, output)
         terms = {
             "score": losses.score_loss(*drawn, x0, average_voice, noise, t, mask),
         }
         if self.config.loss == "tweedie":
             denoised = heads.denoised_from_output(*drawn, xt, average_voice, t)
-            terms["reconstruction"] = losses.reconstruction_loss(denoised, x0, mask, 1.0 - t**2)
+            terms["reconstruction"] = losses.reconstruction_loss(
+                denoised, x0, mask, losses.reconstruction_weight(t)
+            )
         elif self.config.loss == "xt":
-            score = heads.score_from_output(*drawn, xt, average_voice, t)
-            terms["reconstruction"] = losses.xt_loss(self.sde, xt, score, x0, t, mask)
+            mean = heads.mean_from_output(*drawn, xt, average_voice, t)
+            terms["reconstruction"] = losses.reconstruction_loss(mean, x0, mask)
         return terms
 
     def _draw(self, key: Array, shape: tuple[int, ...]) -> tuple[Array, Array, Array]:

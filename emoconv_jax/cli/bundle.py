@@ -1,0 +1,55 @@
+"""Publishes trained networks as a bundle, the folder that `convert` loads.
+
+usage: emoconv bundle RUN... --features FEATURES --out BUNDLE
+       emoconv bundle --banks --features FEATURES --out BUNDLE
+
+The first form writes the averaged parameters of each run as the part it trained. The second builds
+the target embeddings from the features that `emoconv prepare --bundle` encoded. A model card,
+README.md, is written by hand.
+"""
+
+import pathlib
+
+from absl import flags as absl_flags
+
+from emoconv_jax.errors import UsageError
+
+
+def define(flags: absl_flags.FlagValues) -> None:
+    """Declares the command's flags.
+
+    Args:
+        flags: gets them.
+    """
+    absl_flags.DEFINE_string("out", None, "the bundle's folder", flag_values=flags)
+    absl_flags.DEFINE_string("features", None, "what `prepare` wrote", flag_values=flags)
+    absl_flags.DEFINE_bool("banks", False, "build the target embeddings", flag_values=flags)
+
+
+def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
+    """Runs the command.
+
+    Args:
+        flags: parsed.
+        positional: training runs.
+
+    Returns:
+        The exit code.
+    """
+    for name in ("features", "out"):
+        if getattr(flags, name) is None:
+            raise UsageError(f"--{name}: missing")
+    if bool(positional) == flags.banks:
+        raise UsageError("give training runs, or --banks, one of the two")
+    from emoconv_jax.pipeline.store import FeatureStore
+    from emoconv_jax.training.export import build_banks, export
+
+    store, out = FeatureStore(pathlib.Path(flags.features)), pathlib.Path(flags.out)
+    for workdir in positional:
+        role, step = export(pathlib.Path(workdir), out, store)
+        print(f"{role}: averaged parameters of step {step} -> {out}")
+    if flags.banks:
+        for name, made in build_banks(out, store).made_from.items():
+            speakers = ", ".join(made["speakers"])
+            print(f"{name}: {made['utterances']} utterances of {speakers}")
+    return 0

@@ -1,0 +1,93 @@
+"""Converts one recording to arousal 1, 4 and 7 and to a mix, and makes a page of the result.
+
+usage: emoconv demo [FILE] [--out demo_output]
+
+Without FILE, the sample that comes with the project is converted. The folder gets the WAVs, a
+picture of mel, pitch and energy side by side, and index.html to look at and listen to.
+"""
+
+import pathlib
+
+from absl import flags as absl_flags
+
+from emoconv_jax.cli.convert import BUNDLE
+from emoconv_jax.errors import EmoconvError, UsageError
+
+SAMPLE = "data/samples/neutral.wav"
+MIX = {"mix": {"happy": 0.6, "surprised": 0.4}, "base": "neutral", "strength": 0.7}
+TARGETS = {
+    "arousal 1 (calm)": {"arousal": 1.0},
+    "arousal 4": {"arousal": 4.0},
+    "arousal 7 (excited)": {"arousal": 7.0},
+    "happy .6 + surprised .4": MIX,
+}
+FILES = ("arousal_1.wav", "arousal_4.wav", "arousal_7.wav", "mix.wav")
+
+
+def define(flags: absl_flags.FlagValues) -> None:
+    """Declares the command's flags.
+
+    Args:
+        flags: gets them.
+    """
+    absl_flags.DEFINE_string("out", "demo_output", "folder of the result", flag_values=flags)
+    absl_flags.DEFINE_string("bundle", BUNDLE, "the model", flag_values=flags)
+    absl_flags.DEFINE_integer("steps", 30, "of the solver", 1, flag_values=flags)
+    absl_flags.DEFINE_integer("seed", 0, "of the noise", flag_values=flags)
+
+
+def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
+    """Runs the command.
+
+    Args:
+        flags: parsed.
+        positional: at most one audio file.
+
+    Returns:
+        The exit code.
+    """
+    if len(positional) > 1:
+        raise UsageError(f"{positional[1]}: one file at a time; `emoconv convert` takes many")
+    source, out = pathlib.Path(positional[0] if positional else SAMPLE), pathlib.Path(flags.out)
+    from tqdm import tqdm
+
+    from emoconv_jax.audio.reading import read_audio
+    from emoconv_jax.audio.writing import write_audio
+    from emoconv_jax.evaluation.measures import measure
+    from emoconv_jax.evaluation.page import HEADINGS, Item, draw, figures, write_page
+    from emoconv_jax.inference.converter import CAUTION, MOST_SECONDS, EmotionConverter
+
+    print("loading the networks", flush=True)
+    converter = EmotionConverter.from_pretrained(flags.bundle)
+    mel = converter.config.mel
+    audio = read_audio(source, mel.sample_rate_hz, max_seconds=MOST_SECONDS)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EmoconvError(f"{out}: cannot be made a folder ({error.strerror})") from None
+    write_audio(out / "source.wav", audio, mel.sample_rate_hz)
+    found = [("source", "source.wav", audio)]
+    with tqdm(total=len(TARGETS) * flags.steps, unit="step") as bar:
+        bar.set_description("compiling (once)")
+        for (title, request), file in zip(TARGETS.items(), FILES, strict=True):
+
+            def advance(_: object, title: str = title) -> None:
+                bar.set_description(title, refresh=False)
+                bar.update(1)
+
+            converted = converter.convert(
+                audio, on_step=advance, steps=flags.steps, seed=flags.seed, **request
+            )
+            converted.save(out / file)
+            found.append((title, file, converted.audio))
+    items = [
+        Item(title, file, sound, measure(sound, mel, converter.emotion, converter.speaker))
+        for title, file, sound in found
+    ]
+    draw(items, mel, out / "comparison.png")
+    note = f"Source: {source.name}. The conversions are {CAUTION}."
+    write_page(items, "comparison.png", note, out / "index.html")
+    for row in (HEADINGS, *figures(items)):
+        print(f"{row[0]:<26}" + "".join(f"{cell:>20}" for cell in row[1:]))
+    print(f"\nlook and listen: {out / 'index.html'}")
+    return 0

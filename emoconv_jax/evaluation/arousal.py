@@ -1,0 +1,241 @@
+"""Does the target arousal arrive, and does the voice stay: converts held-out speech and counts.
+
+Each chosen utterance is converted to a low and a high target with the same seed. Counted are
+
+    (1)  how often the recogniser's arousal at the high target exceeds that at the low one;
+    (2)  the same after both outputs were set to equal loudness (a gain is not an emotion);
+    (3)  how often the median F0 moves the same way;
+    (4)  how often an output is nearest to its own speaker's centroid among the test speakers of the
+         same gender, against how often that speaker's real emotional clips are. A centroid never
+         contains the clip in question.
+
+The recogniser is the bundle's own, so (1) and (2) say that the conversion does what it was asked,
+not that people hear it.
+"""
+
+import collections
+import dataclasses
+import json
+import pathlib
+from collections.abc import Iterable
+
+import numpy as np
+from tqdm import tqdm
+
+from emoconv_jax.audio.reading import read_audio
+from emoconv_jax.errors import EmoconvError
+from emoconv_jax.evaluation.measures import measure, nearest_speaker
+from emoconv_jax.inference.converter import EmotionConverter
+from emoconv_jax.pipeline.store import FeatureStore, Utterance
+
+ROWS_FILE = "rows.jsonl"
+SUMMARY_FILE = "summary.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """The figures of one utterance at one target."""
+
+    corpus: str
+    path: str
+    speaker: str
+    target: float
+    arousal: float
+    arousal_equal_level: float
+    f0_hz: float
+    level_db: float
+    nearest: str
+
+
+def choose(store: FeatureStore, split: str, limit: int, seed: int) -> list[int]:
+    """Returns test utterances, the same number of each speaker as far as they reach.
+
+    Args:
+        store: prepared features.
+        split: to choose from.
+        limit: how many at most.
+        seed: of the choice.
+
+    Returns:
+        Indices into the store.
+
+    Raises:
+        EmoconvError: the split is empty.
+    """
+    queues: dict[str, list[int]] = collections.defaultdict(list)
+    generator = np.random.default_rng(seed)
+    for i in generator.permutation(store.select(lambda u: u.split == split)):
+        queues[store.utterances[i].speaker].append(int(i))
+    if not queues:
+        raise EmoconvError(f"{store.folder}: no utterances in split {split!r}")
+    chosen: list[int] = []
+    while len(chosen) < limit and any(queues.values()):
+        for name in sorted(queues):
+            if queues[name] and len(chosen) < limit:
+                chosen.append(queues[name].pop(0))
+    return chosen
+
+
+class Voices:
+    """Centroids of the d-vectors of a split's speakers."""
+
+    def __init__(self, store: FeatureStore, split: str):
+        """Args: store: prepared features. split: whose speakers compete."""
+        self.store = store
+        self.vectors = store.array("speaker")
+        self.clips: dict[str, list[int]] = collections.defaultdict(list)
+        self.gender: dict[str, str] = {}
+        for i in store.select(lambda u: u.split == split):
+            utterance = store.utterances[i]
+            self.clips[utterance.speaker].append(int(i))
+            self.gender[utterance.speaker] = utterance.gender
+
+    def nearest(self, vector: np.ndarray, index: int) -> str:
+        """Returns the same-gender speaker nearest to a d-vector made from utterance `index`."""
+        own = self.store.utterances[index]
+        centroids = {
+            name: np.mean([self.vectors[i] for i in clips if i != index], axis=0)
+            for name, clips in self.clips.items()
+            if self.gender[name] == own.gender
+        }
+        return nearest_speaker(vector, centroids)
+
+    def real_rate(self, speaker: str) -> float:
+        """Returns how often a speaker's real emotional clips are nearest to its own centroid.
+
+        A speaker recorded without emotions (LJ) is judged by all its clips.
+        """
+        clips = self.clips[speaker]
+        emotional = [i for i in clips if self.store.utterances[i].emotion not in ("", "neutral")]
+        chosen = emotional or clips
+        return float(np.mean([self.nearest(self.vectors[i], i) == speaker for i in chosen]))
+
+
+def evaluate(
+    converter: EmotionConverter,
+    store: FeatureStore,
+    corpora: pathlib.Path,
+    out: pathlib.Path,
+    *,
+    split: str = "test",
+    targets: tuple[float, float] = (1.0, 7.0),
+    limit: int = 48,
+    steps: int = 30,
+    seed: int = 0,
+) -> dict:
+    """Converts held-out utterances to a low and a high target and counts.
+
+    Args:
+        converter: of the bundle.
+        store: prepared features, where d-vectors of real clips come from.
+        corpora: folder that holds the corpus folders.
+        out: gets `rows.jsonl` (an interrupted run continues) and `summary.json`.
+        split: what to convert.
+        targets: low and high arousal.
+        limit: utterances at most.
+        steps: of the solver.
+        seed: of choice and noise.
+
+    Returns:
+        The summary, as `summarise` gives it.
+
+    Raises:
+        EmoconvError: no utterances, or a source that cannot be read.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    voices, rows = Voices(store, split), _read_rows(out / ROWS_FILE)
+    done = {(row.corpus, row.path, row.target) for row in rows}
+    jobs = [(i, target) for i in choose(store, split, limit, seed) for target in targets]
+    with (out / ROWS_FILE).open("a", encoding="utf-8") as file:
+        for index, target in tqdm(jobs, "converting"):
+            utterance = store.utterances[index]
+            if (utterance.corpus, utterance.path, target) in done:
+                continue
+            row = _convert(converter, voices, corpora, index, utterance, target, steps, seed)
+            rows.append(row)
+            file.write(json.dumps(dataclasses.asdict(row)) + "\n")
+            file.flush()
+    summary = {"steps": steps, "seed": seed, "bundle": converter.config.name}
+    summary |= summarise(rows, targets, voices)
+    (out / SUMMARY_FILE).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    return summary
+
+
+def _convert(
+    converter: EmotionConverter,
+    voices: Voices,
+    corpora: pathlib.Path,
+    index: int,
+    utterance: Utterance,
+    target: float,
+    steps: int,
+    seed: int,
+) -> Row:
+    """Returns the figures of one utterance at one target."""
+    mel = converter.config.mel
+    audio = read_audio(corpora / utterance.corpus / utterance.path, mel.sample_rate_hz)
+    converted = converter.convert(audio, arousal=target, steps=steps, seed=seed).audio
+    found = measure(converted, mel, converter.emotion, converter.speaker)
+    return Row(
+        corpus=utterance.corpus,
+        path=utterance.path,
+        speaker=utterance.speaker,
+        target=target,
+        arousal=found.arousal,
+        arousal_equal_level=found.arousal_equal_level,
+        f0_hz=found.f0_hz,
+        level_db=found.level_db,
+        nearest=voices.nearest(found.speaker, index),
+    )
+
+
+def summarise(rows: Iterable[Row], targets: tuple[float, float], voices: Voices) -> dict:
+    """Returns the counts (1) to (4), over all and per corpus.
+
+    Args:
+        rows: of both targets.
+        targets: low and high.
+        voices: of the test speakers.
+
+    Returns:
+        "all" and each corpus -> name of the count -> value; shares are 0..1.
+    """
+    pairs: dict[tuple[str, str], dict[float, Row]] = collections.defaultdict(dict)
+    for row in rows:
+        pairs[row.corpus, row.path][row.target] = row
+    both = [(p[targets[0]], p[targets[1]]) for p in pairs.values() if set(targets) <= set(p)]
+    corpora = sorted({low.corpus for low, _ in both})
+    summary = {"all": _counts(both, voices)}
+    for corpus in corpora:
+        summary[corpus] = _counts([pair for pair in both if pair[0].corpus == corpus], voices)
+    return summary
+
+
+def _counts(pairs: list[tuple[Row, Row]], voices: Voices) -> dict[str, float]:
+    outputs = [row for pair in pairs for row in pair]
+    voiced = [(a.f0_hz, b.f0_hz) for a, b in pairs if np.isfinite([a.f0_hz, b.f0_hz]).all()]
+    own = float(np.mean([row.nearest == row.speaker for row in outputs]))
+    real = float(np.mean([voices.real_rate(low.speaker) for low, _ in pairs]))
+    return {
+        "utterances": len(pairs),
+        "arousal_rises": float(np.mean([b.arousal > a.arousal for a, b in pairs])),
+        "arousal_rises_equal_level": float(
+            np.mean([b.arousal_equal_level > a.arousal_equal_level for a, b in pairs])
+        ),
+        "f0_rises": float(np.mean([b > a for a, b in voiced])) if voiced else float("nan"),
+        "arousal_low": float(np.mean([a.arousal for a, _ in pairs])),
+        "arousal_high": float(np.mean([b.arousal for _, b in pairs])),
+        "f0_low_hz": float(np.mean([a for a, _ in voiced])) if voiced else float("nan"),
+        "f0_high_hz": float(np.mean([b for _, b in voiced])) if voiced else float("nan"),
+        "level_low_db": float(np.mean([a.level_db for a, _ in pairs])),
+        "level_high_db": float(np.mean([b.level_db for _, b in pairs])),
+        "own_speaker_nearest": own,
+        "own_speaker_nearest_real": real,
+        "own_speaker_ratio": own / real if real else float("nan"),
+    }
+
+
+def _read_rows(path: pathlib.Path) -> list[Row]:
+    if not path.is_file():
+        return []
+    return [Row(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
