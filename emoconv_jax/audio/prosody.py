@@ -1,0 +1,119 @@
+"""Pitch and level of speech: what emotion moves and what conversions are measured by."""
+
+import librosa
+import numpy as np
+
+from emoconv_jax.audio.resampling import resample
+from emoconv_jax.shapes import Float
+
+LOWEST_F0_HZ, HIGHEST_F0_HZ = 65.0, 650.0  # a low male voice to a shouting woman's
+
+# Chosen for speed: see `f0_track`.
+_RATE_HZ = 11_025
+_FRAME_SAMPLES = 1024
+_HOP_SAMPLES = 256
+_RESOLUTION_SEMITONES = 0.2
+
+_LEVEL_WINDOW_S = 0.025
+_ABSOLUTE_GATE_DB = -70.0  # ITU-R BS.1770-4, 5.6
+_RELATIVE_GATE_DB = -15.9  # ITU-T P.56, the margin between active level and threshold
+_HIGHEST_PEAK = 0.99
+
+
+def f0_track(
+    audio: Float[np.ndarray, " n"], sample_rate_hz: int
+) -> tuple[Float[np.ndarray, " f"], Float[np.ndarray, " f"]]:
+    """Follows the fundamental frequency with pYIN, at settings chosen for speed.
+
+    At 11 025 Hz, a hop of 23 ms and steps of a fifth of a semitone.
+
+    Args:
+        audio: the waveform.
+        sample_rate_hz: its sample rate.
+
+    Returns:
+        The times of the frames in seconds, and the fundamental frequency in Hz, 65 to 650, NaN
+        where the voice is silent or unvoiced. Less than 93 ms, one analysis frame, is one NaN.
+
+    Source: Mauch and Dixon, pYIN, ICASSP 2014, in librosa's implementation.
+    """
+    samples = resample(audio, sample_rate_hz, _RATE_HZ)
+    if len(samples) < _FRAME_SAMPLES:
+        # The zeros around a fragment would pass for the periods of a voice.
+        return np.zeros(1), np.full(1, np.nan)
+    f0_hz, _, _ = librosa.pyin(
+        samples,
+        fmin=LOWEST_F0_HZ,
+        fmax=HIGHEST_F0_HZ,
+        sr=_RATE_HZ,
+        frame_length=_FRAME_SAMPLES,
+        hop_length=_HOP_SAMPLES,
+        resolution=_RESOLUTION_SEMITONES,
+    )
+    return np.arange(len(f0_hz)) * (_HOP_SAMPLES / _RATE_HZ), f0_hz
+
+
+def median_f0_hz(audio: Float[np.ndarray, " n"], sample_rate_hz: int) -> float:
+    """Returns the median fundamental frequency of the voiced frames in Hz.
+
+    Args:
+        audio: the waveform.
+        sample_rate_hz: its sample rate.
+
+    Returns:
+        The median in Hz, 65 to 650; NaN if no frame is voiced.
+    """
+    _, f0_hz = f0_track(audio, sample_rate_hz)
+    voiced = f0_hz[np.isfinite(f0_hz)]
+    return float(np.median(voiced)) if voiced.size else float("nan")
+
+
+def level_db(audio: Float[np.ndarray, " n"], sample_rate_hz: int = 22050) -> float:
+    """Returns the level of the speech in a waveform, without its pauses, in dBFS.
+
+    The power is averaged over 25 ms windows that lie above -70 dBFS and no more than 15.9 dB below
+    the average of those. A sine of peak 1 has -3.01 dBFS.
+
+    Args:
+        audio: the waveform, full scale 1.
+        sample_rate_hz: its sample rate.
+
+    Returns:
+        The level in dBFS; -inf if no window lies above -70 dBFS.
+
+    Source: the two gates follow ITU-R BS.1770-4, the margin is that of ITU-T P.56.
+    """
+    power = _active_power(audio, sample_rate_hz)
+    return float(10 * np.log10(power)) if power > 0.0 else float("-inf")
+
+
+def set_level(
+    audio: Float[np.ndarray, " n"], level_db: float, sample_rate_hz: int = 22050
+) -> Float[np.ndarray, " n"]:
+    """Scales a waveform so that its speech has the level asked for.
+
+    Args:
+        audio: the waveform, full scale 1.
+        level_db: the level wanted, in dBFS, as the function of that name finds it.
+        sample_rate_hz: the sample rate of the waveform.
+
+    Returns:
+        The scaled waveform, float32. Where the level would lift the peak above 0.99 it stays
+        lower, at that peak. Silence is returned as it is.
+    """
+    power = _active_power(audio, sample_rate_hz)
+    if power == 0.0:
+        return audio.astype(np.float32)
+    gain = np.sqrt(10 ** (level_db / 10) / power)
+    return (audio * min(gain, _HIGHEST_PEAK / np.abs(audio).max())).astype(np.float32)
+
+
+def _active_power(audio: Float[np.ndarray, " n"], sample_rate_hz: int) -> float:
+    """Returns the mean power of the windows that pass both gates; 0 if none does."""
+    window_samples = max(1, min(len(audio), round(_LEVEL_WINDOW_S * sample_rate_hz)))
+    whole = audio[: len(audio) // window_samples * window_samples].astype(np.float64)
+    power = np.square(whole.reshape(-1, window_samples)).mean(axis=1)
+    active = power[power > 10 ** (_ABSOLUTE_GATE_DB / 10)]
+    if active.size == 0:
+        return 0.0
+    return float(active[active >= active.mean() * 10 ** (_RELATIVE_GATE_DB / 10)].mean())

@@ -1,0 +1,195 @@
+"""Audio files in: WAV, FLAC, OGG and MP3, treated as hostile until proven sound.
+
+What a file claims is checked before a single sample is decoded, because a small file can decode to
+more than a thousand times its size; what it then contains is checked block by block.
+"""
+
+import os
+import re
+import stat
+
+import numpy as np
+import soundfile
+
+from emoconv_jax.audio.resampling import resample
+from emoconv_jax.errors import EmoconvError
+from emoconv_jax.shapes import Float
+
+FORMATS = ("WAV", "WAVEX", "RF64", "FLAC", "OGG", "MP3")
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4_000, 384_000
+MOST_CHANNELS = 32
+MOST_DECODED_BYTES = 256 * 2**20  # as float32, all channels
+SHORTEST_S = 0.1
+SILENCE_PEAK = 1e-4  # -80 dBFS
+
+_BLOCK_FRAMES = 65_536
+_UNKNOWN_FRAMES = 2**63 - 1  # what libsndfile reports when the header does not say
+_STREAMED_BYTES = 2**32 - 1  # the data size that encoders write into a WAV sent down a pipe
+_OGG_PAGE_BYTES = 65_307  # the longest page, RFC 3533
+
+
+def read_audio(
+    path: str | os.PathLike[str], sample_rate_hz: int = 22050, *, max_seconds: float = 600.0
+) -> Float[np.ndarray, " n"]:
+    """Reads an audio file as a mono waveform at the sample rate asked for.
+
+    Channels are averaged. A waveform that exceeds full scale (float files, or the overshoot of
+    resampling) is scaled down as a whole, so that nothing is clipped.
+
+    Args:
+        path: a WAV, FLAC, OGG (Vorbis or Opus) or MP3 file, recognised by its content.
+        sample_rate_hz: the sample rate of the result, 4000 to 384000.
+        max_seconds: the longest duration accepted, in seconds.
+
+    Returns:
+        The waveform, float32 in [-1, 1].
+
+    Raises:
+        EmoconvError: one line with the file, what was found and what is allowed, if it is missing,
+            not a regular file, empty, truncated, undecodable, of another format, too long, too
+            large when decoded, shorter than 0.1 s, outside 4000 to 384000 Hz, of more than 32
+            channels, silent (peak below -80 dBFS), or holds NaN or infinite samples.
+    """
+    name = os.fspath(path)
+    _check_rate("sample_rate_hz", sample_rate_hz)
+    _check_regular(name)
+    try:
+        with soundfile.SoundFile(name) as sound:
+            _check_header(name, sound, max_seconds)
+            _check_complete(name, sound)
+            mono = _decode(name, sound)
+            rate_hz = sound.samplerate
+    except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
+        # TypeError: a name ending in .raw, which soundfile wants described by the caller
+        found = " ".join(str(getattr(error, "error_string", error)).split()) or "damaged data"
+        raise EmoconvError(
+            f"{name}: cannot be decoded ({found:.80}), allowed are intact WAV, FLAC, OGG, MP3 files"
+        ) from error
+    peak = float(np.abs(mono).max())
+    if peak < SILENCE_PEAK:
+        raise EmoconvError(
+            f"{name}: silent (peak {peak:.1e}), allowed is a peak from {SILENCE_PEAK:g} (-80 dBFS)"
+        )
+    # Scaled before resampling too: absurd float values would overflow in the filter.
+    return _limited(resample(_limited(mono), rate_hz, sample_rate_hz))
+
+
+def _check_rate(where: str, rate_hz: int) -> None:
+    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+        raise EmoconvError(
+            f"{where}: sample rate {rate_hz} Hz,"
+            f" allowed are {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz"
+        )
+
+
+def _check_regular(name: str) -> None:
+    """Refuses what is not a non-empty regular file, before opening it: a fifo would block."""
+    try:
+        status = os.stat(name)
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
+        reason = getattr(error, "strerror", None) or str(error)
+        raise EmoconvError(f"{name!r}: {reason}, expected a readable audio file") from error
+    if stat.S_ISDIR(status.st_mode):
+        raise EmoconvError(f"{name}: is a directory, expected an audio file")
+    if not stat.S_ISREG(status.st_mode):
+        raise EmoconvError(f"{name}: not a regular file, expected an audio file")
+    if status.st_size == 0:
+        raise EmoconvError(f"{name}: empty (0 bytes), expected an audio file")
+
+
+def _check_header(name: str, sound: soundfile.SoundFile, max_seconds: float) -> None:
+    """Holds the file's own claims against the limits."""
+    frames, rate_hz, channels = sound.frames, sound.samplerate, sound.channels
+    if sound.format not in FORMATS:
+        raise EmoconvError(f"{name}: format {sound.format}, allowed are WAV, FLAC, OGG, MP3")
+    _check_rate(name, rate_hz)
+    if not 1 <= channels <= MOST_CHANNELS:
+        raise EmoconvError(f"{name}: {channels} channels, allowed are 1 to {MOST_CHANNELS}")
+    if frames >= _UNKNOWN_FRAMES:
+        raise EmoconvError(f"{name}: the header does not state a length, one is needed")
+    if frames > max_seconds * rate_hz:
+        raise EmoconvError(
+            f"{name}: {frames / rate_hz:.1f} s long, allowed are up to {max_seconds:g} s"
+        )
+    if frames * channels * 4 > MOST_DECODED_BYTES:
+        raise EmoconvError(
+            f"{name}: {frames * channels * 4 / 2**20:.0f} MiB when decoded,"
+            f" allowed are up to {MOST_DECODED_BYTES // 2**20} MiB"
+        )
+    if frames < SHORTEST_S * rate_hz:
+        raise EmoconvError(
+            f"{name}: {frames} samples ({max(frames, 0) / rate_hz:.3f} s),"
+            f" allowed are {SHORTEST_S:g} s or more"
+        )
+
+
+def _check_complete(name: str, sound: soundfile.SoundFile) -> None:
+    """Refuses cut-off files whose missing end libsndfile passes over in silence.
+
+    FLAC and MP3 need no check here: decoding them comes out shorter than the header says.
+    """
+    if sound.format == "OGG":
+        if not _ends_with_last_ogg_page(name):
+            raise EmoconvError(
+                f"{name}: truncated, the last OGG page is missing, allowed are whole files"
+            )
+        return
+    # libsndfile shortens a WAV to what is there and mentions the claim only in its log.
+    claim = re.search(r"data : (\d+) \(should be (\d+)\)", sound.extra_info)
+    if claim is None:
+        return
+    claimed_bytes, present_bytes = int(claim[1]), int(claim[2])
+    if claimed_bytes > present_bytes + 1 and claimed_bytes != _STREAMED_BYTES:
+        raise EmoconvError(
+            f"{name}: truncated, the header claims {claimed_bytes} bytes of samples and"
+            f" {present_bytes} are there, allowed are whole files"
+        )
+
+
+def _ends_with_last_ogg_page(name: str) -> bool:
+    """Says whether the last page of an OGG file is whole and marked as the stream's last.
+
+    Source: RFC 3533, section 6: byte 5 holds the flags (4: last page), byte 26 the number of
+    segments, whose lengths follow.
+    """
+    with open(name, "rb") as file:
+        file.seek(max(0, os.path.getsize(name) - 2 * _OGG_PAGE_BYTES))
+        tail = file.read()
+    start = tail.rfind(b"OggS")
+    if start < 0:
+        return False
+    page = tail[start:]
+    if len(page) < 27 or not page[5] & 4:
+        return False
+    body = 27 + page[26]
+    return len(page) >= body + sum(page[27:body])
+
+
+def _decode(name: str, sound: soundfile.SoundFile) -> Float[np.ndarray, " n"]:
+    """Decodes block by block into one mono array of the length that the header claims."""
+    mono = np.empty(sound.frames, np.float32)
+    filled = 0
+    while filled < sound.frames:
+        wanted = min(_BLOCK_FRAMES, sound.frames - filled)
+        block = sound.read(wanted, dtype="float32", always_2d=True)
+        if len(block) == 0:
+            break
+        if not np.isfinite(block).all():
+            raise EmoconvError(
+                f"{name}: NaN or infinite samples between {filled / sound.samplerate:.2f} s and"
+                f" {(filled + len(block)) / sound.samplerate:.2f} s, allowed are finite ones"
+            )
+        mono[filled : filled + len(block)] = block.mean(axis=1, dtype=np.float64)
+        filled += len(block)
+    if filled < sound.frames:
+        raise EmoconvError(
+            f"{name}: truncated, the header claims {sound.frames} samples and {filled} could be"
+            " decoded, allowed are whole files"
+        )
+    return mono
+
+
+def _limited(audio: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Returns the waveform scaled as a whole to within [-1, 1]; unchanged if it is there."""
+    peak = np.abs(audio).max(initial=0.0)
+    return audio if peak <= 1.0 else np.clip(audio / peak, -1.0, 1.0)

@@ -1,0 +1,89 @@
+import os
+
+import numpy as np
+import pytest
+import soundfile
+
+from emoconv_jax.audio.reading import read_audio
+from emoconv_jax.audio.writing import LIMITED_PEAK, write_audio
+from emoconv_jax.errors import EmoconvError, UsageError
+
+
+def noise(samples=4410, peak=0.8):
+    audio = np.random.default_rng(0).uniform(-1, 1, samples)
+    return (audio * (peak / np.abs(audio).max())).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "A.WAV"])
+def test_round_trip_is_within_half_a_step_of_16_bits(tmp_path, name):
+    write_audio(tmp_path / name, noise(), 22050)
+    assert soundfile.info(tmp_path / name).subtype == "PCM_16"
+    assert np.abs(read_audio(tmp_path / name) - noise()).max() <= 0.5 / 2**15 + 1e-7
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_what_was_read_is_written_back_bit_for_bit(tmp_path):
+    samples = np.random.default_rng(1).integers(-(2**15), 2**15, 5000).astype(np.int16)
+    soundfile.write(tmp_path / "in.wav", samples, 16000)
+    write_audio(str(tmp_path / "out.flac"), read_audio(tmp_path / "in.wav", 16000), 16000)
+    np.testing.assert_array_equal(soundfile.read(tmp_path / "out.flac", dtype="int16")[0], samples)
+
+
+@pytest.mark.parametrize("peak", [1.0001, 3.0, 1e6])
+def test_beyond_full_scale_is_scaled_not_clipped(tmp_path, peak):
+    write_audio(tmp_path / "hot.wav", noise(peak=peak), 22050)
+    np.testing.assert_allclose(
+        read_audio(tmp_path / "hot.wav"), noise(peak=LIMITED_PEAK), atol=1 / 2**15
+    )
+
+
+def test_full_scale_does_not_wrap_around(tmp_path):
+    square = np.where(np.arange(4410) % 100 < 50, 1.0, -1.0)
+    write_audio(tmp_path / "square.wav", square, 22050)
+    np.testing.assert_allclose(read_audio(tmp_path / "square.wav"), square, atol=1 / 2**15)
+
+
+@pytest.mark.parametrize("name", ["a.mp3", "a.ogg", "a", "a.wav.txt"])
+def test_other_suffixes_are_wrong_usage(tmp_path, name):
+    with pytest.raises(UsageError, match=r"allowed are \.wav, \.flac"):
+        write_audio(tmp_path / name, noise(), 22050)
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_samples_that_are_not_finite(tmp_path, bad):
+    audio = noise()
+    audio[7] = bad
+    with pytest.raises(EmoconvError, match=r"bad\.wav: NaN"):
+        write_audio(tmp_path / "bad.wav", audio, 22050)
+
+
+def test_a_failure_leaves_the_earlier_file_and_nothing_else(tmp_path):
+    write_audio(tmp_path / "kept.flac", noise(), 22050)
+    before = (tmp_path / "kept.flac").read_bytes()
+    for audio, rate_hz in ((noise(), 2_000_000), (noise(0 + 1)[:0], 22050)):
+        with pytest.raises(EmoconvError) as caught:
+            write_audio(tmp_path / "kept.flac", audio, rate_hz)
+        assert "kept.flac" in str(caught.value) and "\n" not in str(caught.value)
+    assert (tmp_path / "kept.flac").read_bytes() == before
+    assert os.listdir(tmp_path) == ["kept.flac"]
+
+
+def test_a_folder_in_the_way_and_a_missing_folder(tmp_path):
+    (tmp_path / "taken.wav").mkdir()
+    for path in (tmp_path / "taken.wav", tmp_path / "absent" / "a.wav"):
+        with pytest.raises(EmoconvError, match="cannot be written"):
+            write_audio(path, noise(), 22050)
+    assert os.listdir(tmp_path) == ["taken.wav"]
+
+
+def test_the_longest_name_the_system_allows(tmp_path):
+    name = "x" * 251 + ".wav"
+    write_audio(tmp_path / name, noise(), 22050)
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_the_file_has_the_permissions_of_an_ordinary_new_file(tmp_path):
+    (tmp_path / "ordinary").touch()
+    write_audio(tmp_path / "a.wav", noise(), 22050)
+    assert (tmp_path / "a.wav").stat().st_mode == (tmp_path / "ordinary").stat().st_mode
