@@ -5,7 +5,7 @@ gradient of a convolution, and Mish written as x tanh(softplus(x)). Here
 
 - a transposed convolution of stride s is polyphase: one plain convolution that gives the s phases
   of the output as channels, interleaved afterwards (exactly the same sums);
-- the weight gradient of a convolution, on CPU, is one matrix product per kernel tap;
+- the weight gradient of a convolution, on CPU, is one matrix product of shifted copies;
 - the input gradient of a strided convolution, on CPU, is polyphase as well;
 - Mish is x n / (n + 2), n = e^x (e^x + 2).
 
@@ -194,18 +194,42 @@ def _input_gradient(
 def _kernel_gradient(
     x: Array, g: Array, shape: Spatial, stride: int, pads: Spatial, dilation: int
 ) -> Array:
-    """Returns the gradient of the kernel: for each tap, shifted input times output gradient."""
+    """Returns the gradient of the kernel, as one matrix product over all positions.
+
+    A tap's gradient is the shifted input times the output gradient. At stride 1 the shifts of the
+    first of two axes are moved to the output gradient, so that each operand is copied k and not
+    k^2 times. The barrier keeps XLA from fusing the shifts with a transposition, which is slow.
+    """
     rank = x.ndim - 2
-    padded = jnp.pad(x, [(0, 0), *((pad, pad) for pad in pads), (0, 0)])
-    rows = g.reshape(-1, g.shape[-1])
-    products = []
-    for tap in itertools.product(*(range(n) for n in shape[:rank])):
-        window = padded
-        for axis, (i, n) in enumerate(zip(tap, g.shape[1:-1], strict=True), start=1):
-            first = i * dilation
-            window = lax.slice_in_dim(window, first, first + (n - 1) * stride + 1, stride, axis)
-        products.append(jnp.matmul(window.reshape(-1, x.shape[-1]).T, rows))
-    return jnp.stack(products).reshape(shape)
+    taps, sizes = shape[:rank], g.shape[1:-1]
+    swap = rank == 2 and stride == 1
+    left = []
+    for tap in itertools.product(*([0] if swap and i == 0 else range(n) for i, n in enumerate(taps))):
+        window = x
+        for axis in range(1 if swap else 0, rank):
+            first = tap[axis] * dilation - pads[axis]
+            window = _window(window, axis + 1, first, sizes[axis], stride)
+        left.append(window)
+    right = [g]
+    if swap:
+        offsets = [pads[0] - i * dilation for i in range(taps[0])]
+        right = [_window(g, 1, offset, x.shape[1], 1) for offset in offsets]
+    wide, tall = lax.optimization_barrier(
+        (jnp.concatenate(left, axis=-1), jnp.concatenate(right, axis=-1))
+    )
+    product = jnp.matmul(wide.reshape(-1, wide.shape[-1]).T, tall.reshape(-1, tall.shape[-1]))
+    if not swap:
+        return product.reshape(shape)
+    return product.reshape(taps[1], shape[2], taps[0], shape[3]).transpose(2, 0, 1, 3)
+
+
+def _window(x: Array, axis: int, first: int, size: int, stride: int) -> Array:
+    """Returns x[first : first + (size - 1) stride + 1 : stride] on `axis`, zero outside."""
+    last = first + (size - 1) * stride + 1
+    edges = [(0, 0, 0)] * x.ndim
+    edges[axis] = (-first, last - x.shape[axis], 0)
+    window = lax.pad(x, jnp.zeros((), x.dtype), edges)
+    return window if stride == 1 else lax.slice_in_dim(window, 0, None, stride, axis)
 
 
 def _uniform(fan_in: int) -> nn.initializers.Initializer:
@@ -378,6 +402,78 @@ class GroupNorm(nn.Module):
         """Returns each channel's group average."""
         grouped = statistic.reshape(statistic.shape[0], self.groups, -1).mean(-1)
         return jnp.repeat(grouped, statistic.shape[1] // self.groups, axis=1)
+
+
+class Block(nn.Module):
+    """Convolution, masked GroupNorm, Mish: the unit of the score network and of the PostNet.
+
+    Attributes:
+        features: output channels.
+        groups: of the GroupNorm.
+        kernel: taps of both axes.
+    """
+
+    features: int
+    groups: int
+    kernel: int = 3
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b m f i"],
+        mask: Float[Array, "b f"],
+        constant: Float[Array, "b k"] | None = None,
+    ) -> Float[Array, "b m f o"]:
+        """Returns the masked output for a masked input; `constant` as in `EntryConv2d`."""
+        if constant is None:
+            y = Conv2d(self.features, self.kernel, name="conv")(x)
+        else:
+            y = EntryConv2d(self.features, self.kernel, name="conv")(x, constant, mask)
+        return mish(GroupNorm(self.groups, name="norm")(y, mask)) * mask[:, None, :, None]
+
+
+class EntryConv2d(nn.Module):
+    """A Conv2d of few varying channels followed by many that are the same at every real position.
+
+    Spread out as an image, the constant channels would cost most of the first convolution. They
+    enter as what they are, one more channel: the mask, with taps that depend on the example. The
+    parameters are those of a Conv2d of all channels.
+
+    Attributes:
+        features: output channels.
+        kernel: taps of both axes (odd); the size is kept.
+    """
+
+    features: int
+    kernel: int
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b m f i"],
+        constant: Float[Array, "b k"],
+        mask: Float[Array, "b f"],
+    ) -> Float[Array, "b m f o"]:
+        """Returns the convolution of [x, constant * mask]; `x` is masked already."""
+        batch, mels, frames, varying = x.shape
+        taps, reach = self.kernel, self.kernel // 2
+        channels = varying + constant.shape[1]
+        initial = _uniform(taps**2 * channels)
+        kernel = self.param("kernel", initial, (taps, taps, channels, self.features))
+        bias = self.param("bias", initial, (self.features,))
+        plane = jnp.broadcast_to(mask[:, None, :, None], (batch, mels, frames, 1))
+        image = jnp.concatenate([x, plane], axis=-1)
+        image = jnp.pad(image, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
+        patches = jnp.concatenate(
+            [image[:, i : i + mels, j : j + frames] for i in range(taps) for j in range(taps)],
+            axis=-1,
+        )
+        common = kernel[None, :, :, :varying]
+        common = jnp.broadcast_to(common, (batch, *common.shape[1:]))
+        own = jnp.einsum("bk,yxko->byxo", constant, kernel[:, :, varying:])[:, :, :, None]
+        kernels = jnp.concatenate([common, own], axis=3).reshape(batch, -1, self.features)
+        y = jnp.matmul(patches.reshape(batch, mels * frames, -1), kernels)
+        return y.reshape(batch, mels, frames, self.features) + _aligned(bias, 4)
 
 
 class LayerNorm(nn.Module):

@@ -1,0 +1,232 @@
+"""The score network: DiffVC's U-Net on the log-mel image, conditioned on speaker and emotion.
+
+The image is `b m f c`, mel bins by frames. Its channels are the average voice, the noisy mel, and a
+vector (from time, speaker, emotion and, if configured, a reference utterance) that is the same at
+every position. Three levels of residual blocks with linear attention go down to a quarter of the
+resolution and up again.
+
+Every block takes a masked image and returns a masked one, and every statistic is taken over real
+frames, so that a mel padded further has the same result on its real frames. DiffVC's own network
+does neither; the two are equal for full masks at frame counts divisible by 2^(levels - 1).
+
+Source: Popov et al. 2022 (arXiv 2109.13821) for the network; Prabhu et al. 2024 (arXiv 2309.07828)
+for the emotion among the conditions.
+"""
+
+import math
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import lax
+
+from emoconv_jax.config import ScoreNetworkConfig
+from emoconv_jax.errors import UsageError
+from emoconv_jax.models.layers import (
+    Block,
+    Conv2d,
+    ConvTranspose2d,
+    EntryConv2d,
+    Linear,
+    mish,
+)
+from emoconv_jax.models.reference_block import ReferenceBlock
+from emoconv_jax.shapes import Array, Float
+
+TIME_SCALE = 1000.0  # diffusion time 0..1 is embedded as positions 0..1000
+LONGEST_PERIOD = 1e4
+HEADS, HEAD_WIDTH = 4, 32
+EXCLUDED = -1e9  # added to the logits of padded positions; finite, so that an empty mask stays so
+
+
+class ScoreNetwork(nn.Module):
+    """The U-Net; its output is the score or the velocity, whichever `config.head` names.
+
+    Attributes:
+        config: sizes and the set of conditions.
+    """
+
+    config: ScoreNetworkConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        xt: Float[Array, "b f m"],
+        average_voice: Float[Array, "b f m"],
+        mask: Float[Array, "b f"],
+        t: Float[Array, " b"],
+        speaker: Float[Array, "b d"],
+        emotion: Float[Array, "b e"],
+        reference: Float[Array, "b r m"] | None = None,
+        reference_mask: Float[Array, "b r"] | None = None,
+    ) -> Float[Array, "b f m"]:
+        """Returns the masked output of the head.
+
+        Args:
+            xt: noisy log-mel at time t.
+            average_voice: log-mel Y towards which the process drifts.
+            mask: 1.0 on real frames.
+            t: diffusion times, 0 (data) to 1 (noise).
+            speaker: speaker embeddings.
+            emotion: emotion embeddings, of width 0 for a network without.
+            reference: diffused log-mel of the reference, if the network has a reference block.
+            reference_mask: its real frames.
+
+        Raises:
+            UsageError: the network has a reference block and no reference is given.
+        """
+        config = self.config
+        if config.reference_block and reference is None:
+            if not self.is_initializing():
+                raise UsageError("reference: found none, this score network needs one")
+            reference, reference_mask = xt, mask  # any image has the shapes to initialise with
+        frames, factor = xt.shape[1], 2 ** (len(config.multipliers) - 1)
+        extra = -frames % factor
+        mask = jnp.pad(mask, ((0, 0), (0, extra)))
+        image = jnp.pad(jnp.stack([average_voice, xt], -1), ((0, 0), (0, extra), (0, 0), (0, 0)))
+        image = image.transpose(0, 2, 1, 3) * mask[:, None, :, None]
+
+        sinusoid = sinusoidal_embedding(t, config.width)
+        time = Linear(4 * config.width, name="mlp_0")(sinusoid)
+        time = Linear(config.width, name="mlp_2")(mish(time))
+        parts = [sinusoid]
+        if config.reference_block:
+            block = ReferenceBlock(config.condition_width, name="ref_block")
+            parts.append(block(reference, reference_mask, time))
+        condition = jnp.concatenate([*parts, speaker, emotion], axis=-1)
+        condition = Linear(4 * config.condition_width, name="cond_block_0")(condition)
+        condition = Linear(config.condition_width, name="cond_block_2")(mish(condition))
+
+        y = self._unet(image, condition, mask, mish(time))
+        y = y[..., 0].transpose(0, 2, 1) * mask[:, :, None]
+        return y[:, :frames]
+
+    def _unet(
+        self,
+        x: Float[Array, "b m f i"],
+        condition: Float[Array, "b k"] | None,
+        mask: Float[Array, "b f"],
+        time: Float[Array, "b c"],
+    ) -> Float[Array, "b m f 1"]:
+        """Returns the head's output for the masked two-channel image."""
+        config = self.config
+        widths = [config.width * multiplier for multiplier in config.multipliers]
+        last, groups = len(widths) - 1, config.groups
+        hiddens, masks = [], [mask]
+        for level, width in enumerate(widths):
+            real = masks[-1]
+            x = ResnetBlock(width, groups, name=f"downs_{level}_0")(x, real, time, condition)
+            condition = None  # only the first block sees it
+            x = ResnetBlock(width, groups, name=f"downs_{level}_1")(x, real, time)
+            x = LinearAttention(name=f"downs_{level}_2")(x, real)
+            hiddens.append(x)
+            if level < last:
+                masks.append(real[:, ::2])
+                x = Conv2d(width, 3, 2, name=f"downs_{level}_3")(x) * masks[-1][:, None, :, None]
+        x = ResnetBlock(widths[-1], groups, name="mid_block1")(x, masks[-1], time)
+        x = LinearAttention(name="mid_attn")(x, masks[-1])
+        x = ResnetBlock(widths[-1], groups, name="mid_block2")(x, masks[-1], time)
+        for step, level in enumerate(range(last, 0, -1)):
+            width, real = widths[level - 1], masks[level]
+            x = jnp.concatenate([x, hiddens[level]], axis=-1)
+            x = ResnetBlock(width, groups, name=f"ups_{step}_0")(x, real, time)
+            x = ResnetBlock(width, groups, name=f"ups_{step}_1")(x, real, time)
+            x = LinearAttention(name=f"ups_{step}_2")(x, real)
+            x = ConvTranspose2d(width, name=f"ups_{step}_3")(x)
+            x = x * masks[level - 1][:, None, :, None]
+        x = Block(widths[0], groups, name="final_block")(x, mask)
+        return Conv2d(1, 1, name="final_conv")(x)
+
+
+def sinusoidal_embedding(t: Float[Array, " b"], width: int) -> Float[Array, "b c"]:
+    """Returns cat(sin, cos) of 1000 t at width / 2 frequencies from 1 down to 1e-4.
+
+    Args:
+        t: diffusion times, 0 to 1.
+        width: of the embedding, even and at least 4.
+    """
+    half = width // 2
+    frequencies = jnp.exp(jnp.arange(half) * (-math.log(LONGEST_PERIOD) / (half - 1)))
+    angles = TIME_SCALE * t[:, None] * frequencies[None]
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+class ResnetBlock(nn.Module):
+    """Two Blocks with the time added between them, and a residual connection.
+
+    Attributes:
+        features: output channels.
+        groups: of the GroupNorms.
+    """
+
+    features: int
+    groups: int
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b m f i"],
+        mask: Float[Array, "b f"],
+        time: Float[Array, "b c"],
+        constant: Float[Array, "b k"] | None = None,
+    ) -> Float[Array, "b m f o"]:
+        """Returns the masked output.
+
+        Args:
+            x: masked image.
+            mask: of real frames.
+            time: embedded diffusion time, after its Mish.
+            constant: further channels of x, the same at every position.
+        """
+        real = mask[:, None, :, None]
+        h = Block(self.features, self.groups, name="block1")(x, mask, constant)
+        shift = Linear(self.features, name="mlp")(time)
+        h = (h + shift[:, None, None]) * real
+        h = Block(self.features, self.groups, name="block2")(h, mask)
+        if constant is not None:
+            return h + EntryConv2d(self.features, 1, name="res_conv")(x, constant, mask) * real
+        if x.shape[-1] == self.features:
+            return h + x
+        return h + Conv2d(self.features, 1, name="res_conv")(x) * real
+
+
+class LinearAttention(nn.Module):
+    """x + g attention(x): softmax over real positions of k, queries not normalised, g starts at 0.
+
+    With one matrix per head, context = softmax(k)^T v and out = q context. As q = x W_q and
+    v = x W_v are linear in x and never pass a nonlinearity, the products are taken in the order
+    that leaves the fewest position-sized arrays: W_v is applied to softmax(k)^T x, and W_out
+    (and W_q, where the image has no more channels than the heads together) to the context.
+
+    Source: Shen et al. 2021 (arXiv 1812.01243) in DiffVC's form; the masking of k is ours.
+    """
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b m f c"], mask: Float[Array, "b f"]
+    ) -> Float[Array, "b m f c"]:
+        """Returns the masked image with what it attended to added."""
+        batch, mels, frames, channels = x.shape
+        inner = HEADS * HEAD_WIDTH
+        initial = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+        to_qkv = self.param("to_qkv", initial, (1, 1, channels, 3 * inner))
+        to_out = self.param("to_out", initial, (1, 1, inner, channels))
+        bias = self.param("to_out_bias", nn.initializers.zeros, (channels,))
+        gain = self.param("g", nn.initializers.zeros, (1,))
+        query, key, value = jnp.split(to_qkv[0, 0], 3, axis=-1)
+
+        positions = x.reshape(batch, mels * frames, channels)
+        logits = positions @ key  # b p hd
+        padded = jnp.broadcast_to(((1.0 - mask) * EXCLUDED)[:, None], (batch, mels, frames))
+        logits = logits + padded.reshape(batch, -1, 1)
+        weights = jnp.exp(logits - lax.stop_gradient(logits.max(1, keepdims=True)))
+        pooled = jnp.einsum("bpd,bpc->bdc", weights, positions) / weights.sum(1)[:, :, None]
+        pooled = pooled.reshape(batch, HEADS, HEAD_WIDTH, channels)
+        context = jnp.einsum("bhdc,che->bhde", pooled, value.reshape(channels, HEADS, HEAD_WIDTH))
+        out = jnp.einsum("bhde,hec->bhdc", context, to_out.reshape(HEADS, HEAD_WIDTH, channels))
+        out = out.reshape(batch, inner, channels) * gain[None, None]
+        if channels <= inner:
+            attended = positions @ jnp.einsum("cd,bdo->bco", query, out)
+        else:
+            attended = (positions @ query) @ out
+        attended = attended.reshape(x.shape) + (bias * gain)[None, None, None]
+        return x + attended * mask[:, None, :, None]
