@@ -6,7 +6,10 @@
 
 Every speaker counts the same in (2): an occurrence weighs 1 / (its speaker's occurrences of the
 phone). The mode of a histogram with bins of 0.1 is ragged unless thousands of speakers fill it, so
-the histogram may be smoothed by a Gaussian first; width 0 is the published rule.
+the histogram is smoothed by a Gaussian first; width 0 is the published rule. Measured on the
+synthetic corpus, 14 voices against 14 others: the two tables differ by .85 (width 0), .55 (0.3),
+.45 (0.5), .29 (1.0), and one predicts the other half's frames with a mean absolute error of 1.29,
+1.25, 1.24, 1.22 (the plain mean: 1.28).
 
 Source: DiffVC, arXiv 2109.13821, section 3; balance, smoothing and the fallback are ours.
 """
@@ -18,7 +21,7 @@ from emoconv_jax.pipeline.phones import PHONE_INDEX, PHONES, SILENCE
 from emoconv_jax.shapes import Float, Int, Shaped
 
 TENTHS = 10  # values per unit of log-mel after rounding to one decimal
-SMOOTHING = 0.3  # standard deviation in units of log-mel, see `PhoneStatistics.table`
+SMOOTHING = 1.0  # standard deviation in units of log-mel, see above
 
 
 class PhoneStatistics:
@@ -43,10 +46,8 @@ class PhoneStatistics:
             mel: the log-mel.
 
         Raises:
-            EmoconvError: phones and mel of different length, or an index beyond the inventory.
+            EmoconvError: an index beyond the inventory.
         """
-        if len(phones) != len(mel):
-            raise EmoconvError(f"phones: {len(phones)} frames, the mel has {len(mel)}")
         if len(phones) == 0:
             return
         if phones.min() < -1 or phones.max() >= len(PHONES):

@@ -15,12 +15,12 @@ human ratings.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
 import numpy as np
 
 from emoconv_jax.config import AROUSAL_HIGH, AROUSAL_LOW, EMOTIONS
 from emoconv_jax.errors import EmoconvError
+from emoconv_jax.pipeline.manifest import Row
 from emoconv_jax.shapes import Float, Int
 
 UNLABELLED = -1.0
@@ -51,40 +51,6 @@ BASE_AROUSAL = {
     "angry": (5.2, 6.8),
 }
 INTENSITIES = ("normal", "strong")
-
-
-class Labelled(Protocol):
-    """What a row of a manifest must tell; empty strings where it does not."""
-
-    @property
-    def corpus(self) -> str:
-        """The corpus's name."""
-        ...
-
-    @property
-    def path(self) -> str:
-        """The audio file, for messages."""
-        ...
-
-    @property
-    def speaker(self) -> str:
-        """The speaker's name within the corpus."""
-        ...
-
-    @property
-    def emotion(self) -> str:
-        """The corpus's name of the emotion."""
-        ...
-
-    @property
-    def intensity(self) -> str:
-        """normal, strong or empty."""
-        ...
-
-    @property
-    def arousal(self) -> str:
-        """A rating on 1..7, or empty."""
-        ...
 
 
 def emotion_name(name: str) -> str:
@@ -132,7 +98,7 @@ def base_arousal(emotion: str, intensity: str = "") -> float:
 
 
 def arousal_labels(
-    rows: Sequence[Labelled], level_db: Sequence[float], f0_hz: Sequence[float]
+    rows: Sequence[Row], level_db: Sequence[float], f0_hz: Sequence[float]
 ) -> Float[np.ndarray, " n"]:
     """Returns an arousal label for every utterance, equation (1) where nobody rated.
 
@@ -186,11 +152,11 @@ def standard_scores(
     return np.where(spread, centred / np.where(spread, deviation, 1.0), 0.0)
 
 
-def _class_of(row: Labelled) -> tuple[str, str, str, str]:
+def _class_of(row: Row) -> tuple[str, str, str, str]:
     return row.corpus, row.speaker, emotion_name(row.emotion), row.intensity
 
 
-def _known(row: Labelled) -> float:
+def _known(row: Row) -> float:
     """Returns the rating, else the base, else UNLABELLED."""
     if row.arousal:
         try:

@@ -50,7 +50,7 @@ TOKEN_CONSONANTS = {
 }  # fmt: skip
 STRESS_MARKS = "ˈˌ"
 LENGTH_MARK = "ː"
-PUNCTUATION = ".,!?;:—…\"“”()"
+PUNCTUATION = '.,!?;:—…"“”()'
 
 PAUSE_S = 0.1
 LAST_PHONE_S = 0.15

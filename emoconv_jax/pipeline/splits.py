@@ -18,32 +18,14 @@ import dataclasses
 import json
 import os
 import re
-from typing import Any, Protocol
+from typing import Any
 
 from emoconv_jax.config import from_dict
 from emoconv_jax.errors import EmoconvError
+from emoconv_jax.pipeline.manifest import Row
 
 SPLITS = ("a", "b", "train", "validation", "test")
 UNUSED = "unused"
-
-
-class Spoken(Protocol):
-    """What a row of a manifest must tell."""
-
-    @property
-    def corpus(self) -> str:
-        """The corpus's name."""
-        ...
-
-    @property
-    def path(self) -> str:
-        """The audio file within the corpus."""
-        ...
-
-    @property
-    def speaker(self) -> str:
-        """The speaker's name within the corpus."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +92,7 @@ def load_splits(path: str | os.PathLike[str]) -> dict[str, CorpusSplits]:
     return {corpus: _corpus(entry, f"{path}: {corpus}") for corpus, entry in data.items()}
 
 
-def split_of(splits: dict[str, CorpusSplits], row: Spoken) -> str:
+def split_of(splits: dict[str, CorpusSplits], row: Row) -> str:
     """Returns the split of an utterance.
 
     Args:
