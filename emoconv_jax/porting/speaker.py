@@ -1,0 +1,46 @@
+"""The table that moves public GE2E weights into `models.speaker.SpeakerEncoder`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from emoconv_jax.config import SpeakerConfig
+from emoconv_jax.models.speaker import PARTIAL_FRAMES, SpeakerEncoder
+from emoconv_jax.porting.tables import Rule, port
+
+RULES = (
+    Rule(r"lstm\.weight_(ih|hh)_l(\d+)", r"lstm_\2/weight_\1", "linear"),
+    Rule(r"lstm\.bias_(ih|hh)_l(\d+)", r"lstm_\2/bias_\1"),
+    Rule(r"linear\.weight", "linear/kernel", "linear"),
+    Rule(r"linear\.bias", "linear/bias"),
+)
+LOSS_ONLY = ("similarity_weight", "similarity_bias")  # scale and offset of the GE2E loss
+
+
+def port_speaker(
+    tensors: Mapping[str, np.ndarray],
+    config: SpeakerConfig | None = None,
+    source: str = "speaker encoder",
+) -> dict[str, Any]:
+    """Returns the parameters of `SpeakerEncoder(config)`.
+
+    Args:
+        tensors: the `model_state` of a Resemblyzer checkpoint; the two scalars of its training loss
+            are left out.
+        config: the sizes; None is the public encoder.
+        source: what the tensors come from, for messages.
+
+    Returns:
+        The parameter tree, float32.
+
+    Raises:
+        EmoconvError: names or shapes that do not match.
+    """
+    config = config or SpeakerConfig()
+    example = jnp.zeros((1, PARTIAL_FRAMES, config.mels))
+    template = jax.eval_shape(SpeakerEncoder(config).init, jax.random.key(0), example)["params"]
+    used = {name: array for name, array in tensors.items() if name not in LOSS_ONLY}
+    return port(used, RULES, template, source)
