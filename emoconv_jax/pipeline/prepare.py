@@ -145,10 +145,13 @@ def _extract(
     try:
         audio = read_audio(folder / row.path, rate_hz)
         mel = log_mel(audio, config)
-        if spans is None and row.language == "en" and row.text:
-            spans = align_english(audio, row.text)
     except EmoconvError as error:
         return str(error)
+    if spans is None and row.language == "en" and row.text:
+        try:
+            spans = align_english(audio, row.text)
+        except EmoconvError:
+            spans = None  # counted as not aligned; everything else of the utterance is of use
     f0_hz = median_f0_hz(audio, rate_hz)
     if spans is None:
         phones = np.full(len(mel), UNALIGNED)

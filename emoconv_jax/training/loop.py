@@ -175,7 +175,7 @@ def statistics_of(config: TrainingConfig, store: FeatureStore) -> Any | None:
 
 def _claim(workdir: pathlib.Path, config: TrainingConfig) -> None:
     """Writes the run's configuration, or refuses a directory that holds another one."""
-    path, data = workdir / CONFIG_FILE, to_dict(config)
+    path, data = workdir / CONFIG_FILE, json.loads(json.dumps(to_dict(config)))
     workdir.mkdir(parents=True, exist_ok=True)
     if not path.exists():
         path.write_text(json.dumps(data, indent=1), encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
@@ -58,6 +59,6 @@ def init_state(params: Any, optimizer: optax.GradientTransformation) -> TrainSta
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        ema_params=params,
+        ema_params=jax.tree.map(jnp.copy, params),  # the step donates both
         opt_state=optimizer.init(params),
     )

@@ -95,7 +95,7 @@ def train_step(
         lambda old, new: old + (1 - decay) * (new - old), state.ema_params, params
     )
     metrics = {name: value / jnp.maximum(count, 1.0) for name, (value, count) in terms.items()}
-    metrics |= {"loss": loss, "gradient_norm": optax.global_norm(grads)}
+    metrics |= {"loss": loss, "gradient_norm": optax.tree.norm(grads)}
     return TrainState(state.step + 1, params, averaged, opt_state), metrics
 
 

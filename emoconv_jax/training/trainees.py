@@ -9,7 +9,7 @@ Every draw comes from the example's own key.
 
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,7 @@ AROUSAL_WEIGHT = 0.5  # squared arousal points are about twice a cross entropy o
 Terms = dict[str, tuple[Array, Array]]
 
 
+@runtime_checkable
 class Trainee(Protocol):
     """What the train step needs to know of a network."""
 

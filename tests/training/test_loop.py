@@ -1,0 +1,151 @@
+"""The step and the loop: resuming, splitting a batch over devices, overfitting."""
+
+import dataclasses
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from emoconv_jax.config import TrainingConfig
+from emoconv_jax.errors import EmoconvError
+from emoconv_jax.pipeline.batches import Batches
+from emoconv_jax.training import loop
+from emoconv_jax.training.state import init_state, make_optimizer
+from emoconv_jax.training.step import train_step
+from emoconv_jax.training.trainees import make_trainee
+
+TINY = {
+    "recogniser": {"maps": (4, 4, 4, 4, 4, 4), "linear": 8, "hidden": 4, "embedding": 8},
+    "average_voice": {
+        "channels": 16,
+        "feed_forward": 16,
+        "layers": 1,
+        "postnet_width": 8,
+        "postnet_groups": 4,
+    },
+    "score_network": {"width": 8, "groups": 4, "condition_width": 8, "multipliers": (1, 2)},
+}
+TRAINEES = list(TINY)
+
+
+def settings(trainee: str, **changes) -> TrainingConfig:
+    base = TrainingConfig(
+        trainee=trainee,
+        network=TINY[trainee],
+        splits=("a",),
+        batch=4,
+        frames=32,
+        steps=4,
+        warmup=1,
+        learning_rate=1e-3,
+    )
+    return dataclasses.replace(base, **changes)
+
+
+def silent(_: str) -> None:
+    """Takes a line of progress."""
+
+
+@pytest.mark.parametrize("trainee", TRAINEES)
+def test_four_steps_equal_two_and_two_more_bit_for_bit(store, tmp_path, trainee):
+    whole = loop.train(settings(trainee), store, tmp_path / "whole", log=silent)
+
+    class Interrupted(RuntimeError):
+        pass
+
+    def stop_after_two(line: str) -> None:
+        if line.startswith("step 2/"):
+            raise Interrupted
+
+    pace = loop.Pace(report=1, save_s=0.0)
+    with pytest.raises(Interrupted):
+        loop.train(settings(trainee), store, tmp_path / "cut", pace=pace, log=stop_after_two)
+    lines: list[str] = []
+    resumed = loop.train(settings(trainee), store, tmp_path / "cut", log=lines.append)
+    assert any("continuing at step 1" in line for line in lines)
+    for a, b in zip(jax.tree.leaves(vars(whole)), jax.tree.leaves(vars(resumed)), strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_another_config_in_the_same_workdir_is_refused(store, tmp_path):
+    loop.train(settings("average_voice", steps=1), store, tmp_path / "run", log=silent)
+    with pytest.raises(EmoconvError, match="learning_rate is 0.001, this run asks for 0.5"):
+        changed = settings("average_voice", steps=1, learning_rate=0.5)
+        loop.train(changed, store, tmp_path / "run", log=silent)
+
+
+def test_metrics_are_recorded_with_their_step(store, tmp_path):
+    loop.train(settings("score_network"), store, tmp_path / "run", log=silent)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    last = json.loads(lines[-1])
+    assert last["step"] == 4
+    assert last["loss"] == pytest.approx(last["score"] + last["reconstruction"], rel=1e-5)
+
+
+@pytest.mark.parametrize("trainee", TRAINEES)
+def test_two_halves_reduced_equal_the_whole_batch(store, trainee):
+    """Ragged masks: a mean per half would differ, sums and counts do not."""
+    config = settings(trainee, frames=60)
+    network = make_trainee(config, loop.statistics_of(config, store))
+    optimizer = make_optimizer(config)
+    params = network.init(jax.random.key(0))
+    state = init_state(params, optimizer)
+    make = functools.partial(
+        Batches, store, loop.choose(store, config, ("a",)), trainee, batch=4, frames=60, seed=0
+    )
+    step = functools.partial(train_step, trainee=network, optimizer=optimizer, ema=0.9)
+    key = jax.random.key(1)
+    _, whole = jax.jit(step)(state, make().at(0), key)
+    halves = [make(host=h, hosts=2).at(0) for h in range(2)]
+    stacked = jax.tree.map(lambda *x: jnp.stack(x), *halves)
+    split = jax.vmap(
+        functools.partial(step, reduce=lambda tree: jax.lax.psum(tree, "devices")),
+        in_axes=(None, 0, None),
+        axis_name="devices",
+    )
+    _, parts = jax.jit(split)(state, stacked, key)
+    for name in whole:
+        np.testing.assert_allclose(parts[name], np.full(2, whole[name]), rtol=2e-5, err_msg=name)
+
+
+@pytest.mark.slow
+def test_score_loss_falls_tenfold_on_one_batch_with_fixed_noise(store):
+    config = settings("score_network", steps=400, learning_rate=5e-3, condition_dropout=0.0)
+    config = dataclasses.replace(config, network={**TINY["score_network"], "width": 16})
+    network = make_trainee(config)
+    optimizer = make_optimizer(config)
+    state = init_state(network.init(jax.random.key(0)), optimizer)
+    batch = Batches(
+        store, loop.choose(store, config, ("a",)), "score_network", batch=2, frames=16, seed=0
+    ).at(0)
+
+    @jax.jit
+    def step(state):
+        # the step's number is folded into the key: holding it fixes time and noise
+        held = dataclasses.replace(state, step=jnp.zeros((), jnp.int32))
+        after, metrics = train_step(
+            held, batch, jax.random.key(3), trainee=network, optimizer=optimizer, ema=0.9
+        )
+        return after, metrics["loss"]
+
+    losses = []
+    for _ in range(config.steps):
+        state, loss = step(state)
+        losses.append(float(loss))
+    assert losses[-1] < losses[0] / 10
+
+
+def test_xt_ablation_has_a_gradient(store):
+    config = settings("score_network", loss="xt")
+    network = make_trainee(config)
+    params = network.init(jax.random.key(0))
+    batch = Batches(
+        store, loop.choose(store, config, ("a",)), "score_network", batch=2, frames=16, seed=0
+    ).at(0)
+    keys = jax.random.split(jax.random.key(0), 2)
+    grads = jax.grad(lambda p: network.terms(p, batch, keys)["reconstruction"][0])(params)
+    norms = [float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(grads)]
+    assert max(norms) > 1e-3
