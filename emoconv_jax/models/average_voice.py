@@ -71,7 +71,7 @@ class AverageVoiceEncoder(nn.Module):
     def _prenet(
         self, x: Float[Array, "b f c"], real: Float[Array, "b f 1"], keys: Key[Array, " b"] | None
     ) -> Float[Array, "b f c"]:
-        """Returns x plus what three convolutions and a projection that starts at zero make of it."""
+        """Returns x plus what convolutions and a projection that starts at zero make of it."""
         config, y = self.config, x
         for layer in range(config.prenet_layers):
             name = f"prenet_conv_layers_{layer}"
@@ -170,8 +170,6 @@ class _Draw:
             return x
         keep = 1.0 - self.rate
         kept = jax.vmap(
-            lambda key: jax.random.bernoulli(
-                jax.random.fold_in(key, self.layer), keep, x.shape[1:]
-            )
+            lambda key: jax.random.bernoulli(jax.random.fold_in(key, self.layer), keep, x.shape[1:])
         )(self.keys)
         return jnp.where(kept, x / keep, 0.0)
