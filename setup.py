@@ -21,7 +21,7 @@ CONVERT = [
     "huggingface_hub>=0.26",
 ]
 TRAIN = [
-    "optax>=0.2.4",
+    "optax>=0.2.6",
     "orbax-checkpoint>=0.11,<0.13",
     "chex>=0.1.90",
     "pocketsphinx>=5.0.4",

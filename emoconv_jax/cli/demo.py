@@ -13,7 +13,7 @@ from absl import flags as absl_flags
 from emoconv_jax.cli.convert import BUNDLE
 from emoconv_jax.errors import EmoconvError, UsageError
 
-SAMPLE = "data/samples/neutral.wav"
+SAMPLE = "data/samples/neutral.flac"
 MIX = {"mix": {"happy": 0.6, "surprised": 0.4}, "base": "neutral", "strength": 0.7}
 TARGETS = {
     "arousal 1 (calm)": {"arousal": 1.0},

@@ -18,22 +18,22 @@ from emoconv_jax.models.vocoder import Vocoder
 from emoconv_jax.porting.registry import fetch_weights
 from emoconv_jax.shapes import Float
 
-SMALLEST_BUCKET = 64  # frames
+SMALLEST_BUCKET = 32  # frames
 
 
 def bucket(frames: int) -> int:
-    """Returns the padded length for a number of frames: 64, 96, 128, 192, 256, 384 ...
+    """Returns the padded length for a number of frames: four sizes per octave from 128 on.
 
     Args:
         frames: 1 or more.
 
     Returns:
-        The next of 2^n and 3 2^(n-1), all multiples of 4; at most half of it is padding.
+        A multiple of 32, less than a quarter longer beyond 128 frames: 32, 64, 96, 128, 160, 192,
+        224, 256, 320, 384, 448, 512, 640 ...
     """
-    size = SMALLEST_BUCKET
-    while size < frames:
-        size = size * 3 // 2 if size & (size - 1) == 0 else size * 4 // 3
-    return size
+    octave = 1 << max(frames - 1, 1).bit_length() - 1  # greatest power of two below `frames`
+    step = max(SMALLEST_BUCKET, octave // 4)
+    return -(-frames // step) * step
 
 
 def pad(mel: Float[np.ndarray, "f m"], floor: float) -> tuple[np.ndarray, np.ndarray]:
