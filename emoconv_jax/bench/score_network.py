@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import torch
 
-from emoconv_jax.bench.twins.score_network import ScoreNetwork as Twin
+from emoconv_jax.bench.twins.score_network import ScoreNetworkTwin as Twin
 from emoconv_jax.config import MelConfig, ScoreNetworkConfig
 from emoconv_jax.inference.encoders import bucket
 from emoconv_jax.models.score_network import ScoreNetwork
