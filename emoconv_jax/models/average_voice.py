@@ -51,7 +51,8 @@ class AverageVoiceEncoder(nn.Module):
         x = self._prenet(x, real, keys)
         for layer in range(config.layers):
             draws = [
-                _Draw(keys, config.prenet_layers + 4 * layer + i, config.dropout) for i in range(4)
+                Dropout(keys, config.prenet_layers + 4 * layer + i, config.dropout)
+                for i in range(4)
             ]
             y = RelativeAttention(config.heads, config.window, name=f"attn_layers_{layer}")(
                 x, mask, draws[0]
@@ -77,7 +78,7 @@ class AverageVoiceEncoder(nn.Module):
             name = f"prenet_conv_layers_{layer}"
             y = Conv1d(config.channels, config.prenet_kernel, name=name)(y * real)
             y = jax.nn.relu(LayerNorm(name=f"prenet_norm_layers_{layer}")(y))
-            y = _Draw(keys, layer, config.prenet_dropout)(y)
+            y = Dropout(keys, layer, config.prenet_dropout)(y)
         return (x + Conv1d(config.channels, 1, zero_init=True, name="prenet_proj")(y)) * real
 
     def _postnet(
@@ -111,7 +112,7 @@ class RelativeAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b f c"], mask: Float[Array, "b f"], dropout: "_Draw"
+        self, x: Float[Array, "b f c"], mask: Float[Array, "b f"], dropout: "Dropout"
     ) -> Float[Array, "b f c"]:
         """Returns the attended frames; `dropout` acts on the attention weights."""
         batch, frames, channels = x.shape
@@ -158,10 +159,17 @@ def _to_relative(absolute: Float[Array, "b h f f"], window: int) -> Float[Array,
     return flat.reshape(batch, heads, frames, frames + taps)[..., :taps]
 
 
-class _Draw:
+class Dropout:
     """The dropout of one layer: each example draws from its own key, folded with the layer."""
 
     def __init__(self, keys: Key[Array, " b"] | None, layer: int, rate: float):
+        """Keeps what a draw needs.
+
+        Args:
+            keys: one per example; None drops nothing.
+            layer: number of the draw within the network.
+            rate: probability of dropping an element.
+        """
         self.keys, self.layer, self.rate = keys, layer, rate
 
     def __call__(self, x: Float[Array, "b *rest"]) -> Float[Array, "b *rest"]:

@@ -80,13 +80,6 @@ def transposed_convolution(
     return _polyphase(x, kernel, stride, pads, lengths)
 
 
-def conv_transpose_1d(
-    x: Float[Array, "b n i"], kernel: Float[Array, "k i o"], stride: int
-) -> Float[Array, "b l o"]:
-    """Returns the one-dimensional `transposed_convolution`."""
-    return transposed_convolution(x, kernel, stride)
-
-
 def _plain(
     x: Array, kernel: Array, stride: int, pads: Sequence[tuple[int, int]], dilation: int
 ) -> Array:

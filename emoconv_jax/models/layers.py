@@ -12,11 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from emoconv_jax.models.convolution import (
-    conv_transpose_1d,
-    convolution,
-    transposed_convolution,
-)
+from emoconv_jax.models.convolution import convolution, transposed_convolution
 from emoconv_jax.shapes import Array, Float
 
 GROUP_NORM_EPS = 1e-5  # PyTorch's default (Flax's is 1e-6)
@@ -144,7 +140,7 @@ class ConvTranspose1d(nn.Module):
         initial = _uniform(self.kernel * self.features)  # PyTorch counts the outputs here
         kernel = self.param("kernel", initial, (self.kernel, x.shape[-1], self.features))
         bias = self.param("bias", initial, (self.features,))
-        y = conv_transpose_1d(x, kernel, self.stride)
+        y = transposed_convolution(x, kernel, self.stride)
         return y + _aligned(bias, y.ndim)
 
 

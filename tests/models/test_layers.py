@@ -40,7 +40,7 @@ def test_transposed_convolution_1d_is_pytorchs(kernel, stride):
     expected = torch.nn.functional.conv_transpose1d(
         _torch(x), _torch_kernel(weight, True), stride=stride, padding=(kernel - stride) // 2
     )
-    y = convolution.conv_transpose_1d(jnp.asarray(x), jnp.asarray(weight), stride)
+    y = convolution.transposed_convolution(jnp.asarray(x), jnp.asarray(weight), stride)
     np.testing.assert_allclose(y, _ours(expected), rtol=1e-5, atol=1e-5)
 
 

@@ -1,6 +1,7 @@
 """The score network against its PyTorch twin, and its indifference to padding and batch."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +20,12 @@ TINY = ScoreNetworkConfig(
 )
 REFERENCE = dataclasses.replace(TINY, emotion=0, reference_block=True)
 FRAMES = 12
-apply = jax.jit(
-    lambda config, params, *inputs: ScoreNetwork(config).apply({"params": params}, *inputs),
-    static_argnums=0,
-)
+QUICK = {"xla_backend_optimization_level": 0}  # compiling is most of these tests' time
+
+
+@functools.partial(jax.jit, static_argnums=0, compiler_options=QUICK)
+def apply(config, params, *inputs):
+    return ScoreNetwork(config).apply({"params": params}, *inputs)
 
 
 def _inputs(config, frames=FRAMES, batch=3):
@@ -66,39 +69,46 @@ def test_ported_twin_gives_the_same(config):
 
 
 def test_gradient_is_the_twins():
-    twin, inputs = _twin(TINY), _inputs(TINY)
-    parameters = _ported(twin, TINY)
+    config = dataclasses.replace(TINY, multipliers=(1, 2))
+    twin, inputs = _twin(config), _inputs(config)
+    parameters = _ported(twin, config)
     twin(*map(torch.from_numpy, inputs)).square().sum().backward()
     expected = port_score_network(
-        {name: parameter.grad.numpy() for name, parameter in twin.named_parameters()}, TINY
+        {name: parameter.grad.numpy() for name, parameter in twin.named_parameters()}, config
     )
-    found = jax.grad(lambda params: jnp.square(apply(TINY, params, *inputs)).sum())(parameters)
+
+    @functools.partial(jax.jit, compiler_options=QUICK)
+    def gradient(params):
+        network = ScoreNetwork(config)
+        return jax.grad(lambda p: jnp.square(network.apply({"params": p}, *inputs)).sum())(params)
+
+    inputs = [jnp.asarray(array) for array in inputs]
+    found = gradient(parameters)
     norm = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
     for wanted, leaf in zip(jax.tree.leaves(expected), jax.tree.leaves(found), strict=True):
-        np.testing.assert_allclose(leaf, wanted, rtol=2e-3, atol=2e-5 * norm)
+        atol = 1e-3 * np.abs(wanted).max() + 1e-6 * norm
+        np.testing.assert_allclose(leaf, wanted, rtol=1e-3, atol=atol)
 
 
-@pytest.mark.parametrize("config", [TINY, REFERENCE], ids=["emotion", "reference"])
-@pytest.mark.parametrize("frames", [12, 10, 9])
-def test_padding_changes_nothing_on_real_frames(config, frames):
-    parameters, inputs = _ported(_twin(config), config), _inputs(config, frames)
-    short = apply(config, parameters, *inputs)
+@pytest.mark.parametrize("frames", [10, 9])  # 2 and 1 beyond a multiple of 4
+def test_padding_changes_nothing_on_real_frames(frames):
+    parameters = _ported(_twin(REFERENCE), REFERENCE)
+    inputs = _inputs(REFERENCE, frames)
+    short = apply(REFERENCE, parameters, *inputs)
     rng = np.random.default_rng(2)
 
-    def pad(array, extra):
-        tail = rng.standard_normal((array.shape[0], extra, *array.shape[2:]))
+    def lengthened(array, total):
+        tail = rng.standard_normal((array.shape[0], total - array.shape[1], *array.shape[2:]))
         return np.concatenate([array, 3.0 * tail], 1).astype(np.float32)
 
-    def zeros(mask, extra):
-        return np.pad(mask, ((0, 0), (0, extra)))
+    def masked(mask, total):
+        return np.pad(mask, ((0, 0), (0, total - mask.shape[1])))
 
-    longer = [pad(inputs[0], 9), pad(inputs[1], 9), zeros(inputs[2], 9), *inputs[3:6]]
-    if config.reference_block:
-        longer += [pad(inputs[6], 7), zeros(inputs[7], 7)]
-    padded = apply(config, parameters, *longer)
-    np.testing.assert_allclose(
-        padded[:, :frames], short, rtol=1e-4, atol=2e-5 * np.abs(short).max()
-    )
+    mels = [lengthened(array, 19) for array in inputs[:2]]
+    reference = lengthened(inputs[6], 17), masked(inputs[7], 17)
+    padded = apply(REFERENCE, parameters, *mels, masked(inputs[2], 19), *inputs[3:6], *reference)
+    atol = 2e-5 * np.abs(short).max()
+    np.testing.assert_allclose(padded[:, :frames], short, rtol=1e-4, atol=atol)
     assert np.all(padded[:, frames:] == 0.0)
 
 
@@ -146,4 +156,4 @@ def test_sinusoidal_embedding_at_known_angles():
 
 def test_a_missing_reference_is_named():
     with pytest.raises(UsageError, match="reference"):
-        ScoreNetwork(REFERENCE).apply({"params": {}}, *_inputs(REFERENCE)[:6])
+        ScoreNetwork(REFERENCE).apply({"params": {}}, *map(jnp.asarray, _inputs(REFERENCE)[:6]))
