@@ -9,6 +9,8 @@ Costs and results are in data/bundles/emoconv-small/README.md.
 
 from ml_collections import ConfigDict
 
+from emoconv_jax.config import TrainingConfig
+
 TRAINEES = {
     "recogniser": {
         "network": {"maps": (32, 64, 64, 64, 64, 64), "linear": 256},
@@ -30,13 +32,13 @@ TRAINEES = {
         "ema": 0.995,
     },
     "score_network": {
-        "network": {"width": 48, "condition_width": 64},
+        "network": {"width": 32, "condition_width": 64},
         "batch": 8,
         "frames": 128,
-        "steps": 2000,
-        "learning_rate": 5e-4,
-        "warmup": 100,
-        "ema": 0.998,
+        "steps": 900,
+        "learning_rate": 1e-3,
+        "warmup": 50,
+        "ema": 0.995,
     },
 }
 
@@ -44,4 +46,4 @@ TRAINEES = {
 def get_config(trainee: str) -> ConfigDict:
     if trainee not in TRAINEES:
         raise ValueError(f"{trainee!r}: no such trainee, allowed are {', '.join(TRAINEES)}")
-    return ConfigDict({"trainee": trainee, **TRAINEES[trainee]})
+    return ConfigDict(dict(vars(TrainingConfig(trainee, **TRAINEES[trainee]))))

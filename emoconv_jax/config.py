@@ -11,6 +11,7 @@ Source: the defaults are the published sizes: DiffVC (arXiv 2109.13821), HiFi-GA
 """
 
 import dataclasses
+import sys
 import types
 import typing
 from typing import Any, TypeVar
@@ -170,13 +171,14 @@ def from_dict(kind: type[Config], data: Any, where: str = "config") -> Config:
     Args:
         kind: the dataclass to build.
         data: what `json.load` gave.
-        where: the path of `data` within its file, for messages.
+        where: for messages: the path of `data` within its file, or `FILE:`.
 
     Returns:
         The configuration; fields that `data` lacks keep their defaults.
 
     Raises:
-        EmoconvError: an unknown field or a value of the wrong type, by name.
+        EmoconvError: an unknown field, a required one that is absent, or a value of the wrong type
+            (NaN and infinity are no numbers), by name.
     """
     if not isinstance(data, dict):
         raise EmoconvError(f"{where}: found {type(data).__name__}, expected an object")
@@ -184,14 +186,25 @@ def from_dict(kind: type[Config], data: Any, where: str = "config") -> Config:
     unknown = sorted(set(data) - set(hints))
     if unknown:
         allowed = ", ".join(hints)
-        raise EmoconvError(f"{where}.{unknown[0]}: unknown field, allowed are: {allowed}")
-    return kind(**{name: _typed(hints[name], data[name], f"{where}.{name}") for name in data})
+        raise EmoconvError(f"{_below(where, unknown[0])}: unknown field, allowed are: {allowed}")
+    for field in dataclasses.fields(typing.cast(Any, kind)):
+        optional = (field.default, field.default_factory) != (dataclasses.MISSING,) * 2
+        if field.name not in data and not optional:
+            raise EmoconvError(f"{_below(where, field.name)}: missing, a value is needed")
+    return kind(**{name: _typed(hints[name], data[name], _below(where, name)) for name in data})
+
+
+def _below(where: str, name: str) -> str:
+    """Returns the name of a field for messages: `config.mel.mels`, `config.json: mel.mels`."""
+    return f"{where} {name}" if where.endswith(":") else f"{where}.{name}"
 
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
         return to_dict(value)
-    if isinstance(value, tuple):
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
 
@@ -210,7 +223,9 @@ def _typed(hint: Any, value: Any, where: str) -> Any:
             raise EmoconvError(f"{where}: found {type(value).__name__}, expected a list")
         item = typing.get_args(hint)[0]
         return tuple(_typed(item, entry, f"{where}[{i}]") for i, entry in enumerate(value))
-    if hint is float and type(value) is int:
+    if hint is float and type(value) in (int, float):
+        if not abs(value) <= sys.float_info.max:  # NaN, infinity, an integer beyond any float
+            raise EmoconvError(f"{where}: found {value!r:.40}, expected a finite number")
         return float(value)
     if type(value) is not hint:
         raise EmoconvError(

@@ -7,12 +7,13 @@ utterances (EmoMix, section 2.2).
 """
 
 import json
+import os
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from emoconv_jax.config import AROUSAL_HIGH, AROUSAL_LOW
 from emoconv_jax.errors import EmoconvError, UsageError
@@ -20,6 +21,7 @@ from emoconv_jax.shapes import Float, Int
 
 BANKS_FILE = "banks.safetensors"
 LEVELS = tuple(range(int(AROUSAL_LOW), int(AROUSAL_HIGH) + 1))
+LEVEL_NAMES = tuple(f"arousal/{level}" for level in LEVELS)
 SHARE = 0.2
 FEWEST = 20
 NULL = "null"  # the condition that training drops the emotion to: all zeros
@@ -83,7 +85,7 @@ class Banks:
 
 
 def chosen_for_level(
-    labels: Float[np.ndarray, " u"], predictions: Float[np.ndarray, " u"], level: float
+    labels: Float[np.ndarray, " u"], predictions: Float[np.ndarray, " u"], level: float | int
 ) -> Int[np.ndarray, " chosen"]:
     """Returns the utterances that make a level's bank.
 
@@ -142,7 +144,10 @@ def save_banks(folder: pathlib.Path, banks: Banks) -> None:
         banks: what to write.
     """
     notes = {name: json.dumps(made) for name, made in banks.made_from.items()}
-    save_file(banks.vectors, folder / BANKS_FILE, metadata=notes)
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / (BANKS_FILE + ".tmp")
+    temporary.write_bytes(save(banks.vectors, metadata=notes))
+    os.replace(temporary, folder / BANKS_FILE)
 
 
 def load_banks(folder: pathlib.Path, width: int) -> Banks:
@@ -156,7 +161,7 @@ def load_banks(folder: pathlib.Path, width: int) -> Banks:
         The banks.
 
     Raises:
-        EmoconvError: absent, damaged, a level missing, or a vector of another shape or type.
+        EmoconvError: absent, damaged, a level missing, or a vector of another name, shape or type.
     """
     path = folder / BANKS_FILE
     if not path.is_file():
@@ -167,6 +172,11 @@ def load_banks(folder: pathlib.Path, width: int) -> Banks:
             notes = file.metadata() or {}
             for name in file.keys():  # noqa: SIM118  (not a dict)
                 view = file.get_slice(name)
+                if name not in LEVEL_NAMES and not name.startswith("emotion/"):
+                    raise EmoconvError(
+                        f"{path}: unexpected tensor {name}, allowed are arousal/1 to arousal/7 and "
+                        "emotion/NAME"
+                    )
                 if list(view.get_shape()) != [width] or view.get_dtype() != "F32":
                     raise EmoconvError(
                         f"{path}: {name} is {view.get_dtype()} {view.get_shape()}, expected F32 "
@@ -174,11 +184,11 @@ def load_banks(folder: pathlib.Path, width: int) -> Banks:
                     )
                 vectors[name] = file.get_tensor(name)
         made_from = {name: json.loads(text) for name, text in notes.items()}
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise EmoconvError(f"{path}: damaged file ({error})") from None
-    for level in LEVELS:
-        if f"arousal/{level}" not in vectors:
-            raise EmoconvError(f"{path}: tensor arousal/{level} is missing")
+    for name in LEVEL_NAMES:
+        if name not in vectors:
+            raise EmoconvError(f"{path}: tensor {name} is missing")
     for name, vector in vectors.items():
         if not np.isfinite(vector).all():
             raise EmoconvError(f"{path}: tensor {name} holds NaN or infinity")

@@ -11,6 +11,7 @@ the configuration before any array is built.
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from emoconv_jax.config import (
     AverageVoiceConfig,
@@ -36,6 +37,7 @@ from emoconv_jax.errors import EmoconvError
 CONFIG_FILE = "config.json"
 FORMAT = 1
 SHARD_BYTES = 14_000_000  # small enough for any Git host
+HEADER_BYTES = 200  # that a tensor's entry in a file's header takes at most, beside its name
 CONFIG_BYTES = 1 << 20
 FLOAT_TYPES = ("F16", "F32")
 
@@ -80,20 +82,11 @@ def read_config(folder: pathlib.Path) -> BundleConfig:
             the bundle's.
     """
     path = folder / CONFIG_FILE
-    if not path.is_file():
-        raise EmoconvError(f"{path}: not found; a bundle is a folder with a {CONFIG_FILE}")
-    if path.stat().st_size > CONFIG_BYTES:
-        raise EmoconvError(f"{path}: {path.stat().st_size} bytes, at most {CONFIG_BYTES} allowed")
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise EmoconvError(f"{path}: not JSON ({error})") from None
-    try:
-        config = from_dict(BundleConfig, data, str(path))
-    except TypeError as error:  # a required field is absent
-        raise EmoconvError(f"{path}: {error}") from None
-    if config.format != FORMAT:
-        raise EmoconvError(f"{path}: format {config.format}, this version reads {FORMAT}")
+    data = _read_json(path)
+    # First, because another format may have other fields.
+    if isinstance(data, dict) and data.get("format", FORMAT) != FORMAT:
+        raise EmoconvError(f"{path}: format is {data['format']!r:.40}, this version reads {FORMAT}")
+    config = from_dict(BundleConfig, data, f"{path}:")
     if config.vocoder.mel != config.mel:
         fields = dataclasses.fields(MelConfig)
         name = next(
@@ -106,6 +99,30 @@ def read_config(folder: pathlib.Path) -> BundleConfig:
             f"has {getattr(config.mel, name)}; they must agree"
         )
     return config
+
+
+def check_agreement(config: BundleConfig, where: str) -> None:
+    """Refuses a bundle whose parts do not fit together: sizes that must be equal and are not.
+
+    Args:
+        config: of the bundle.
+        where: its file, for messages.
+
+    Raises:
+        EmoconvError: a part's size that is not what its neighbours give it, by name.
+    """
+    mels, network = config.mel.mels, config.score_network
+    upsampled = math.prod(config.vocoder.upsample_rates)
+    for name, found, expected in (
+        ("score_network.mels", network.mels, mels),
+        ("average_voice.mels", config.average_voice.mels, mels),
+        ("recogniser.mels", config.recogniser.mels, mels),
+        ("score_network.emotion", network.emotion, config.recogniser.embedding),
+        ("score_network.speaker", network.speaker, config.speaker.embedding),
+        ("product of vocoder.upsample_rates", upsampled, config.mel.hop_samples),
+    ):
+        if found != expected:
+            raise EmoconvError(f"{where}: {name} is {found}, the other parts need {expected}")
 
 
 def write_config(folder: pathlib.Path, config: BundleConfig) -> None:
@@ -122,28 +139,41 @@ def write_config(folder: pathlib.Path, config: BundleConfig) -> None:
 
 
 def save_part(folder: pathlib.Path, role: str, params: Any, dtype: Any = np.float16) -> None:
-    """Writes one role's parameters in shards of at most SHARD_BYTES.
+    """Writes one role's parameters in files of at most SHARD_BYTES, or of a single tensor.
 
     Args:
         folder: of the bundle; made if absent.
         role: the file name's stem.
         params: nested dict of arrays.
         dtype: the stored type.
+
+    Raises:
+        EmoconvError: a value that `dtype` cannot hold, by the tensor's name.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    arrays = {"/".join(p): np.asarray(a, dtype=dtype) for p, a in flatten_dict(params).items()}
     shards: list[dict[str, np.ndarray]] = [{}]
-    for name, array in arrays.items():
-        if sum(a.nbytes for a in shards[-1].values()) + array.nbytes > SHARD_BYTES and shards[-1]:
+    size = 0
+    for path, values in flatten_dict(params).items():
+        name = "/".join(path)
+        with np.errstate(over="ignore"):
+            # safetensors writes memory as it lies: a transposed view would come back scrambled
+            array = np.array(values, dtype=dtype, order="C")
+        if not np.isfinite(array).all():
+            raise EmoconvError(f"{role}: tensor {name} holds values that {array.dtype} cannot")
+        size += array.nbytes + HEADER_BYTES + len(name)
+        if size > SHARD_BYTES and shards[-1]:
             shards.append({})
+            size = array.nbytes + HEADER_BYTES + len(name)
         shards[-1][name] = array
+    folder.mkdir(parents=True, exist_ok=True)
+    written = {}
+    for number, shard in enumerate(shards, start=1):
+        target = folder / f"{role}-{number}-of-{len(shards)}.safetensors"
+        written[target.with_suffix(".tmp")] = target
+        target.with_suffix(".tmp").write_bytes(save(shard))
     for old in part_files(folder, role):
         old.unlink()
-    for number, shard in enumerate(shards, start=1):
-        path = folder / f"{role}-{number}-of-{len(shards)}.safetensors"
-        temporary = path.with_suffix(".tmp")
-        save_file(shard, temporary)
-        os.replace(temporary, path)
+    for temporary, target in written.items():
+        os.replace(temporary, target)
 
 
 def part_files(folder: pathlib.Path, role: str) -> list[pathlib.Path]:
@@ -212,6 +242,21 @@ def load_tensors(files: list[pathlib.Path], template: Any, where: str) -> dict[s
         if not np.isfinite(array).all():
             raise EmoconvError(f"{where}: tensor {name} holds NaN or infinity")
     return unflatten_dict({tuple(name.split("/")): array for name, array in arrays.items()})
+
+
+def _read_json(path: pathlib.Path) -> Any:
+    """Returns the content of a bundle's `config.json`, unchecked but for its size."""
+    if not path.is_file():
+        raise EmoconvError(f"{path}: not found; a bundle is a folder with a {CONFIG_FILE}")
+    try:
+        size = path.stat().st_size
+        if size > CONFIG_BYTES:
+            raise EmoconvError(f"{path}: {size} bytes, at most {CONFIG_BYTES} allowed")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise EmoconvError(f"{path}: not JSON ({error})") from None
+    except OSError as error:
+        raise EmoconvError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _check(view: Any, name: str, wanted: dict[str, tuple[int, ...]], where: str) -> None:

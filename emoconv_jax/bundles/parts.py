@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen
 
 from emoconv_jax.bundles.format import BundleConfig, load_part, read_config
-from emoconv_jax.errors import UsageError
+from emoconv_jax.errors import EmoconvError, UsageError
 from emoconv_jax.models.average_voice import AverageVoiceEncoder
 from emoconv_jax.models.recogniser import Recogniser
 from emoconv_jax.models.score_network import ScoreNetwork
@@ -48,6 +48,9 @@ def template_of(role: str, config: BundleConfig) -> Any:
 
     Returns:
         Nested dict {collection: ...} of `jax.ShapeDtypeStruct`.
+
+    Raises:
+        EmoconvError: sizes of which no network can be made.
     """
     network, mels = network_of(role, config), config.mel.mels
     mel, mask = jnp.zeros((1, FRAMES, mels)), jnp.ones((1, FRAMES))
@@ -56,7 +59,12 @@ def template_of(role: str, config: BundleConfig) -> Any:
         sizes = config.score_network
         conditions = jnp.zeros((1, sizes.speaker)), jnp.zeros((1, sizes.emotion))
         inputs = (mel, mel, mask, jnp.zeros((1,)), *conditions)
-    return jax.eval_shape(network.init, jax.random.key(0), *inputs)
+    try:
+        return jax.eval_shape(network.init, jax.random.key(0), *inputs)
+    except (EmoconvError, ValueError, TypeError, ArithmeticError, LookupError) as error:
+        # A foreign config.json may ask for 0 heads or 7 groups of 48 channels.
+        reason = " ".join(str(error).split())[:200]
+        raise EmoconvError(f"{config.name}: {role} has impossible sizes: {reason}") from None
 
 
 def load_variables(folder: pathlib.Path, role: str, config: BundleConfig | None = None) -> Any:

@@ -11,6 +11,7 @@ the base emotion and --strength, 0..1, says how much of the mix the middle steps
 A file that fails is named, the others are converted, and the exit code is 1.
 """
 
+import os
 import pathlib
 import sys
 
@@ -80,13 +81,15 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
     """
     if not positional:
         raise UsageError("no input files; see `emoconv convert --help`")
-    if flags.out is None:
+    if not flags.out:
         raise UsageError("--out: missing; name the folder for the converted files")
     if flags.format not in ("wav", "flac"):
         raise UsageError(f"--format: found {flags.format!r}, allowed are wav, flac")
-    out = pathlib.Path(flags.out)
+    out, folder = pathlib.Path(flags.out), pathlib.Path(flags.bundle)
+    if out.exists() and not out.is_dir():
+        raise UsageError(f"--out: {out} is a file, a folder is needed")
     targets = _targets([pathlib.Path(p) for p in positional], out, flags.format)
-    from emoconv_jax.inference.converter import EmotionConverter, Request
+    from emoconv_jax.inference.converter import EmotionConverter, Request, open_bundle, resolve
 
     request = {
         "arousal": flags.arousal,
@@ -98,11 +101,13 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
         "guidance": flags.guidance,
         "seed": flags.seed,
     }
-    Request(**request).plan()  # wrong usage ends here, before anything is loaded
-    converter = EmotionConverter.from_pretrained(flags.bundle)
-    converter.resolve(Request(**request))
-    for note in Request(**request).notes():
+    wanted = Request(**request)
+    wanted.plan()  # wrong usage ends here or, where the bundle's names decide, at `resolve`
+    config, banks = open_bundle(folder)
+    resolve(wanted, banks)
+    for note in wanted.notes():
         print(note, file=sys.stderr)
+    converter = EmotionConverter(folder, config, banks)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -114,15 +119,16 @@ def _convert_all(converter, targets: dict[pathlib.Path, pathlib.Path], request: 
     """Converts each file under one bar over utterances and steps; returns the exit code."""
     from tqdm import tqdm
 
-    failed = 0
+    failed, label = 0, ""
     with tqdm(total=len(targets) * request["steps"], unit="step") as bar:
         bar.set_description("compiling (once)")
+
+        def advance(_: object) -> None:  # one for all files: another would be compiled anew
+            bar.set_description(label, refresh=False)
+            bar.update(1)
+
         for number, (source, target) in enumerate(targets.items(), start=1):
-
-            def advance(_: object, label: str = f"{number}/{len(targets)} {source.name}") -> None:
-                bar.set_description(label, refresh=False)
-                bar.update(1)
-
+            label = f"{number}/{len(targets)} {source.name}"
             try:
                 converter.convert(source, on_step=advance, **request).save(target)
                 tqdm.write(str(target))
@@ -144,7 +150,7 @@ def _targets(
         target = out / f"{source.stem}.{suffix}"
         if target in targets.values():
             raise UsageError(f"{source}: another input is also called {source.stem}")
-        if target.resolve() == source.resolve():
+        if os.path.realpath(target) == os.path.realpath(source):
             raise UsageError(f"{source}: would be overwritten; choose another --out")
         targets[source] = target
     return targets

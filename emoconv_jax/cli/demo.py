@@ -67,14 +67,15 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
         raise EmoconvError(f"{out}: cannot be made a folder ({error.strerror})") from None
     write_audio(out / "source.wav", audio, mel.sample_rate_hz)
     found = [("source", "source.wav", audio)]
+    title = ""
     with tqdm(total=len(TARGETS) * flags.steps, unit="step") as bar:
         bar.set_description("compiling (once)")
+
+        def advance(_: object) -> None:  # one for all targets: another would be compiled anew
+            bar.set_description(title, refresh=False)
+            bar.update(1)
+
         for (title, request), file in zip(TARGETS.items(), FILES, strict=True):
-
-            def advance(_: object, title: str = title) -> None:
-                bar.set_description(title, refresh=False)
-                bar.update(1)
-
             converted = converter.convert(
                 audio, on_step=advance, steps=flags.steps, seed=flags.seed, **request
             )

@@ -6,6 +6,7 @@ only when it is called, so that `emoconv --help` answers at once.
 """
 
 import importlib
+import io
 import sys
 from types import ModuleType
 
@@ -35,6 +36,8 @@ def main(argv: list[str] | None = None) -> int:
         The exit code.
     """
     words = sys.argv[1:] if argv is None else argv
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
     if not words or words[0] in HELP:
         print(_overview())
         return 0 if words else 2
@@ -52,15 +55,34 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     try:
         positional = flags([f"emoconv {name}", *rest])[1:]
+    except (absl_flags.Error, AttributeError, TypeError, ValueError) as error:
+        # The latter three: a field that the file of --config does not have.
+        return _fail(f"{_reason(error)} (see `emoconv {name} --help`)", 2)
+    return _run(module, flags, positional)
+
+
+def _run(module: ModuleType, flags: absl_flags.FlagValues, positional: list[str]) -> int:
+    """Runs a command; whatever can go wrong in the world outside ends in one line."""
+    try:
         return module.run(flags, positional)
     except UsageError as error:
         return _fail(str(error), 2)
-    except (absl_flags.Error, absl_flags.ValidationError) as error:
-        return _fail(f"{error} (see `emoconv {name} --help`)", 2)
     except EmoconvError as error:
         return _fail(str(error), 1)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] == "emoconv_jax":
+            raise
+        return _fail(f"{error.name} is not installed; `pip install emoconv-jax[all]` has it", 1)
+    except OSError as error:  # a full disk, a folder that may not be written
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+
+
+def _reason(error: Exception) -> str:
+    """Returns what went wrong, without the traceback that a file of --config is reported with."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines if "Traceback" not in str(error) else [lines[0], lines[-1]])
 
 
 def _fail(message: str, code: int) -> int:

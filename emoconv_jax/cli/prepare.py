@@ -15,7 +15,7 @@ import pathlib
 
 from absl import flags as absl_flags
 
-from emoconv_jax.errors import UsageError
+from emoconv_jax.errors import EmoconvError, UsageError
 
 SPLITS = "data/splits/emoconv-small.json"
 
@@ -46,6 +46,7 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
         raise UsageError("--out: missing; name the feature folder")
     if bool(positional) == bool(flags.bundle):
         raise UsageError("give corpus folders to prepare, or --bundle to encode, one of the two")
+    from emoconv_jax.bundles.format import read_config
     from emoconv_jax.inference.encoders import AverageVoiceRole, EmotionRole
     from emoconv_jax.pipeline.prepare import encode, prepare
     from emoconv_jax.pipeline.store import FeatureStore
@@ -55,7 +56,9 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
         folders = [pathlib.Path(p) for p in positional]
         prepare(folders, out, pathlib.Path(flags.splits), workers=flags.workers)
         return 0
-    bundle = pathlib.Path(flags.bundle)
+    bundle, store = pathlib.Path(flags.bundle), FeatureStore(out)
+    if read_config(bundle).mel != store.mel_config:
+        raise EmoconvError(f"{bundle}: its mel is not that of {out}; they must agree")
     emotion = EmotionRole.from_bundle(bundle)
-    encode(FeatureStore(out), AverageVoiceRole.from_bundle(bundle), emotion.embed)
+    encode(store, AverageVoiceRole.from_bundle(bundle), emotion.embed)
     return 0

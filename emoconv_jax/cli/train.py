@@ -46,7 +46,11 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
     for name in ("config", "features", "workdir"):
         if getattr(flags, name) is None:
             raise UsageError(f"--{name}: missing")
-    config = from_dict(TrainingConfig, flags.config.to_dict(), "--config")
+    try:
+        settings = flags.config.to_dict()
+    except OSError as error:  # ml_collections puts it off until the first use
+        raise UsageError(f"--config: {error}") from None
+    config = from_dict(TrainingConfig, settings, "--config")
     from emoconv_jax.bundles.parts import load_parameters
     from emoconv_jax.pipeline.store import FeatureStore
     from emoconv_jax.training.loop import train

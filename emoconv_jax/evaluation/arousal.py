@@ -16,6 +16,7 @@ not that people hear it.
 import collections
 import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Iterable
 
@@ -28,6 +29,7 @@ from emoconv_jax.evaluation.measures import measure, nearest_speaker
 from emoconv_jax.inference.converter import EmotionConverter
 from emoconv_jax.pipeline.store import FeatureStore, Utterance
 
+SETTINGS_FILE = "settings.json"
 ROWS_FILE = "rows.jsonl"
 SUMMARY_FILE = "summary.json"
 
@@ -82,7 +84,8 @@ class Voices:
     def __init__(self, store: FeatureStore, split: str):
         """Args: store: prepared features. split: whose speakers compete."""
         self.store = store
-        self.vectors = store.array("speaker")
+        self.vectors = np.array(store.array("speaker"))
+        self._rates: dict[str, float] = {}
         self.clips: dict[str, list[int]] = collections.defaultdict(list)
         self.gender: dict[str, str] = {}
         for i in store.select(lambda u: u.split == split):
@@ -91,24 +94,33 @@ class Voices:
             self.gender[utterance.speaker] = utterance.gender
 
     def nearest(self, vector: np.ndarray, index: int) -> str:
-        """Returns the same-gender speaker nearest to a d-vector made from utterance `index`."""
+        """Returns the same-gender speaker nearest to a d-vector made from utterance `index`.
+
+        Empty where no such speaker has another clip.
+        """
         own = self.store.utterances[index]
-        centroids = {
-            name: np.mean([self.vectors[i] for i in clips if i != index], axis=0)
+        others = {
+            name: [i for i in clips if i != index]
             for name, clips in self.clips.items()
             if self.gender[name] == own.gender
         }
-        return nearest_speaker(vector, centroids)
+        centroids = {name: self.vectors[i].mean(axis=0) for name, i in others.items() if i}
+        return nearest_speaker(vector, centroids) if centroids else ""
 
     def real_rate(self, speaker: str) -> float:
         """Returns how often a speaker's real emotional clips are nearest to its own centroid.
 
         A speaker recorded without emotions (LJ) is judged by all its clips.
         """
-        clips = self.clips[speaker]
-        emotional = [i for i in clips if self.store.utterances[i].emotion not in ("", "neutral")]
-        chosen = emotional or clips
-        return float(np.mean([self.nearest(self.vectors[i], i) == speaker for i in chosen]))
+        if speaker not in self._rates:
+            clips = self.clips[speaker]
+            emotional = [i for i in clips if self._is_emotional(i)]
+            hits = [self.nearest(self.vectors[i], i) == speaker for i in emotional or clips]
+            self._rates[speaker] = float(np.mean(hits))
+        return self._rates[speaker]
+
+    def _is_emotional(self, index: int) -> bool:
+        return self.store.utterances[index].emotion not in ("", "neutral")
 
 
 def evaluate(
@@ -129,7 +141,7 @@ def evaluate(
         converter: of the bundle.
         store: prepared features, where d-vectors of real clips come from.
         corpora: folder that holds the corpus folders.
-        out: gets `rows.jsonl` (an interrupted run continues) and `summary.json`.
+        out: gets `settings.json`, `rows.jsonl` (an interrupted run continues) and `summary.json`.
         split: what to convert.
         targets: low and high arousal.
         limit: utterances at most.
@@ -140,24 +152,25 @@ def evaluate(
         The summary, as `summarise` gives it.
 
     Raises:
-        EmoconvError: no utterances, or a source that cannot be read.
+        EmoconvError: no utterances, a source that cannot be read, or an `out` of other settings.
     """
     out.mkdir(parents=True, exist_ok=True)
-    voices, rows = Voices(store, split), _read_rows(out / ROWS_FILE)
-    done = {(row.corpus, row.path, row.target) for row in rows}
+    settings = {"bundle": converter.config.name, "split": split, "steps": steps, "seed": seed}
+    _claim(out / SETTINGS_FILE, settings)
+    voices, done = Voices(store, split), _read_rows(out / ROWS_FILE)
     jobs = [(i, target) for i in choose(store, split, limit, seed) for target in targets]
+    rows = []
     with (out / ROWS_FILE).open("a", encoding="utf-8") as file:
         for index, target in tqdm(jobs, "converting"):
             utterance = store.utterances[index]
-            if (utterance.corpus, utterance.path, target) in done:
-                continue
-            row = _convert(converter, voices, corpora, index, utterance, target, steps, seed)
+            row = done.get((utterance.corpus, utterance.path, target))
+            if row is None:
+                row = _convert(converter, voices, corpora, index, utterance, target, steps, seed)
+                file.write(json.dumps(dataclasses.asdict(row)) + "\n")
+                file.flush()
             rows.append(row)
-            file.write(json.dumps(dataclasses.asdict(row)) + "\n")
-            file.flush()
-    summary = {"steps": steps, "seed": seed, "bundle": converter.config.name}
-    summary |= summarise(rows, targets, voices)
-    (out / SUMMARY_FILE).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    summary = settings | summarise(rows, targets, voices)
+    _write(out / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n")
     return summary
 
 
@@ -235,7 +248,38 @@ def _counts(pairs: list[tuple[Row, Row]], voices: Voices) -> dict[str, float]:
     }
 
 
-def _read_rows(path: pathlib.Path) -> list[Row]:
+def _claim(path: pathlib.Path, settings: dict) -> None:
+    """Writes the settings of the rows, or refuses a folder whose rows were made with others."""
     if not path.is_file():
-        return []
-    return [Row(**json.loads(line)) for line in path.read_text(encoding="utf-8").splitlines()]
+        _write(path, json.dumps(settings, indent=1) + "\n")
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise EmoconvError(f"{path}: not JSON ({error})") from None
+    if found != settings:
+        raise EmoconvError(f"{path}: holds {found}, asked for are {settings}; use a fresh folder")
+
+
+def _read_rows(path: pathlib.Path) -> dict[tuple[str, str, float], Row]:
+    """Returns the finished rows by utterance and target; a line cut off by a crash is taken away.
+
+    What follows would be written onto its end otherwise.
+    """
+    if not path.is_file():
+        return {}
+    text = path.read_text(encoding="utf-8")
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text:
+        _write(path, whole)
+    try:
+        rows = [Row(**json.loads(line)) for line in whole.splitlines()]
+    except (TypeError, ValueError) as error:
+        raise EmoconvError(f"{path}: a line is no row ({error}); use a fresh folder") from None
+    return {(row.corpus, row.path, row.target): row for row in rows}
+
+
+def _write(path: pathlib.Path, text: str) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)

@@ -65,7 +65,7 @@ def nearest_speaker(
 
     Args:
         vector: d-vector.
-        centroids: speaker -> mean d-vector, any length.
+        centroids: speaker -> mean d-vector, any length; at least one speaker.
 
     Returns:
         The speaker's name.

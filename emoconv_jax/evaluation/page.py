@@ -4,20 +4,17 @@ import dataclasses
 import html
 import os
 import pathlib
+import urllib.parse
 from collections.abc import Sequence
 
-import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
 
-matplotlib.use("Agg")  # no display is needed
-
-import matplotlib.pyplot as plt  # noqa: E402  (after the back end is chosen)
-import numpy as np  # noqa: E402
-
-from emoconv_jax.audio.mel import log_mel  # noqa: E402
-from emoconv_jax.audio.prosody import f0_track  # noqa: E402
-from emoconv_jax.config import MelConfig  # noqa: E402
-from emoconv_jax.evaluation.measures import Measures, cosine  # noqa: E402
-from emoconv_jax.shapes import Float  # noqa: E402
+from emoconv_jax.audio.mel import log_mel
+from emoconv_jax.audio.prosody import f0_track
+from emoconv_jax.config import MelConfig
+from emoconv_jax.evaluation.measures import Measures, cosine
+from emoconv_jax.shapes import Float
 
 F0_RANGE_HZ = (50, 600)
 LEVEL_RANGE_DB = (-75, 0)
@@ -76,15 +73,9 @@ def draw(items: Sequence[Item], mel: MelConfig, path: pathlib.Path) -> None:
         path: of the PNG, written to a temporary name and renamed.
     """
     hop_s = mel.hop_samples / mel.sample_rate_hz
-    figure, axes = plt.subplots(
-        3,
-        len(items),
-        figsize=(3.2 * len(items), 6.4),
-        sharex="col",
-        sharey="row",
-        squeeze=False,
-        gridspec_kw={"height_ratios": [2, 1, 1]},
-        layout="constrained",
+    figure = Figure(figsize=(3.2 * len(items), 6.4), layout="constrained")
+    axes = figure.subplots(
+        3, len(items), sharex="col", sharey="row", squeeze=False, height_ratios=[2, 1, 1]
     )
     for column, item in zip(axes.T, items, strict=True):
         image = log_mel(item.audio, mel)
@@ -98,7 +89,8 @@ def draw(items: Sequence[Item], mel: MelConfig, path: pathlib.Path) -> None:
             vmin=MEL_RANGE[0],
             vmax=MEL_RANGE[1],
         )
-        column[0].set_title(item.title, color=INK, fontsize=11)
+        # A title is text, not TeX: a file may be called "$x".
+        column[0].set_title(item.title, color=INK, fontsize=11, parse_math=False)
         times_s, f0_hz = f0_track(item.audio, mel.sample_rate_hz)
         column[1].plot(times_s, f0_hz, color=PITCH, linewidth=2)
         column[1].set_yscale("log")
@@ -117,7 +109,6 @@ def draw(items: Sequence[Item], mel: MelConfig, path: pathlib.Path) -> None:
         axis.set_ylabel(label)
     temporary = path.with_suffix(".tmp.png")
     figure.savefig(temporary, dpi=110)
-    plt.close(figure)
     os.replace(temporary, path)
 
 
@@ -134,8 +125,7 @@ def write_page(items: Sequence[Item], picture: str, note: str, path: pathlib.Pat
     rows = []
     for item, row in zip(items, figures(items), strict=True):
         cells = "".join(f"<td>{html.escape(cell)}</td>" for cell in row)
-        source = html.escape(item.file, quote=True)
-        player = f'<td><audio controls preload="none" src="{source}"></audio></td>'
+        player = f'<td><audio controls preload="none" src="{_address(item.file)}"></audio></td>'
         rows.append(f"<tr>{cells}{player}</tr>")
     page = f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>emoconv</title>
@@ -153,9 +143,14 @@ img {{ max-width: 100%; height: auto; margin-top: 1.5rem; }}
 <p>{html.escape(note)}</p>
 <div class="scroll"><table><thead><tr>{heads}</tr></thead>
 <tbody>{"".join(rows)}</tbody></table></div>
-<img src="{html.escape(picture, quote=True)}" alt="Mel, pitch and energy of each version">
+<img src="{_address(picture)}" alt="Mel, pitch and energy of each version">
 </body></html>
 """
     temporary = path.with_suffix(".tmp")
     temporary.write_text(page, encoding="utf-8")
     os.replace(temporary, path)
+
+
+def _address(file: str) -> str:
+    """Returns a file's name as an attribute: never a scheme, a query or the end of the quotes."""
+    return html.escape(urllib.parse.quote(file), quote=True)

@@ -6,8 +6,10 @@ plan; the score network samples the target mel; the vocoder makes the waveform.
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
+import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,14 +18,15 @@ import numpy as np
 
 import emoconv_jax
 from emoconv_jax.audio.mel import log_mel
-from emoconv_jax.audio.reading import read_audio
+from emoconv_jax.audio.reading import SHORTEST_S, SILENCE_PEAK, read_audio
 from emoconv_jax.audio.writing import write_audio
 from emoconv_jax.bundles.banks import NULL, Banks, load_banks
-from emoconv_jax.bundles.format import BundleConfig, read_config
+from emoconv_jax.bundles.format import CONFIG_FILE, BundleConfig, check_agreement, read_config
 from emoconv_jax.bundles.parts import load_variables
+from emoconv_jax.config import AROUSAL_HIGH, AROUSAL_LOW
 from emoconv_jax.diffusion import plan as plans
 from emoconv_jax.diffusion.solvers import SOLVERS
-from emoconv_jax.errors import UsageError
+from emoconv_jax.errors import EmoconvError, UsageError
 from emoconv_jax.inference.encoders import (
     AverageVoiceRole,
     EmotionRole,
@@ -37,6 +40,7 @@ from emoconv_jax.shapes import Float
 
 DEFAULT_STEPS = 30  # DiffVC's ML-30, its best MOS
 MOST_STEPS = 1000
+SEEDS = 2**32
 MOST_SECONDS = 60.0  # of one utterance; memory grows by about 30 MB per second
 STRONGEST = 0.8  # above it the base emotion vanishes (EmoMix, section 2.2)
 AROUSAL_PREFIX = "arousal "
@@ -81,6 +85,12 @@ class Request:
             raise UsageError(f"guidance: found {self.guidance}, a finite number is needed")
         if (self.arousal is None) == (self.mix is None):
             raise UsageError("give arousal or mix, one of the two")
+        if not 0 <= self.seed < SEEDS:
+            raise UsageError(f"seed: found {self.seed}, allowed is 0..{SEEDS - 1}")
+        if self.arousal is not None and not AROUSAL_LOW <= self.arousal <= AROUSAL_HIGH:
+            raise UsageError(
+                f"arousal: found {self.arousal}, allowed is {AROUSAL_LOW:g}..{AROUSAL_HIGH:g}"
+            )
         if self.arousal is not None and (self.base is not None or self.strength is not None):
             raise UsageError("base and strength belong to a mix, not to an arousal")
         if self.strength is not None and self.base is None:
@@ -137,13 +147,67 @@ class Conversion:
         """Writes the audio (WAV or FLAC by suffix) and, beside it, `<path>.json` with provenance.
 
         Args:
-            path: of the audio.
+            path: of the audio; its folder must exist.
+
+        Raises:
+            UsageError: a suffix other than .wav and .flac.
+            EmoconvError: one of the two files cannot be written; then neither is left.
         """
-        write_audio(path, self.audio, self.sample_rate_hz)
-        beside = pathlib.Path(f"{os.fspath(path)}.json")
-        temporary = beside.with_suffix(".json.tmp")
-        temporary.write_text(json.dumps(self.provenance, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, beside)
+        target = pathlib.Path(path)
+        beside = target.with_name(target.name + ".json")
+        partial = target.with_name(f".{secrets.token_hex(8)}.part")
+        try:
+            partial.write_text(json.dumps(self.provenance, indent=1) + "\n", encoding="utf-8")
+            os.replace(partial, beside)
+        except OSError as error:
+            raise EmoconvError(f"{beside}: cannot be written ({error.strerror})") from None
+        finally:
+            partial.unlink(missing_ok=True)
+        try:
+            write_audio(target, self.audio, self.sample_rate_hz)
+        except EmoconvError:
+            beside.unlink()
+            raise
+
+
+def open_bundle(folder: pathlib.Path) -> tuple[BundleConfig, Banks]:
+    """Reads what says whether a request can be met, without the networks.
+
+    Args:
+        folder: of the bundle.
+
+    Returns:
+        Its configuration and its banks.
+
+    Raises:
+        EmoconvError: not a bundle, parts that do not fit together, or damaged banks.
+    """
+    config = read_config(folder)
+    check_agreement(config, str(folder / CONFIG_FILE))
+    return config, load_banks(folder, config.recogniser.embedding)
+
+
+def resolve(request: Request, banks: Banks) -> tuple[plans.EmotionPlan, Float[np.ndarray, "k e"]]:
+    """Returns the plan of a request and the embedding of each of its conditions.
+
+    Args:
+        request: what to convert to.
+        banks: of the bundle.
+
+    Returns:
+        The plan and [conditions, embedding].
+
+    Raises:
+        UsageError: an emotion the bundle does not know, or an arousal out of range.
+    """
+    plan = request.plan()
+    vectors = [
+        banks.arousal(float(request.arousal))
+        if request.arousal is not None and name.startswith(AROUSAL_PREFIX)
+        else banks.emotion(name)
+        for name in plan.names
+    ]
+    return plan, np.stack(vectors)
 
 
 class EmotionConverter:
@@ -185,8 +249,7 @@ class EmotionConverter:
             EmoconvError: not a bundle, or a part that does not fit its configuration.
         """
         folder = pathlib.Path(path)
-        config = read_config(folder)
-        return cls(folder, config, load_banks(folder, config.recogniser.embedding))
+        return cls(folder, *open_bundle(folder))
 
     def convert(
         self,
@@ -198,7 +261,7 @@ class EmotionConverter:
         """Converts one utterance.
 
         Args:
-            source: an audio file, or a mono waveform at the bundle's sample rate.
+            source: an audio file, or a mono waveform at the bundle's sample rate, full scale 1.
             on_step: called with the number of each finished solver step.
             **request: the fields of `Request`.
 
@@ -207,13 +270,13 @@ class EmotionConverter:
 
         Raises:
             UsageError: a request that makes no sense.
-            EmoconvError: a source that cannot be read.
+            EmoconvError: a source that cannot be read, or is no speech of 0.1 to 60 s.
         """
         wanted = Request(**request)
         plan, embeddings = self.resolve(wanted)
         rate_hz = self.config.mel.sample_rate_hz
         if isinstance(source, np.ndarray):
-            audio, name = source.astype(np.float32), "waveform"
+            audio, name = _checked(source, rate_hz), "waveform"
         else:
             audio = read_audio(source, rate_hz, max_seconds=MOST_SECONDS)
             name = pathlib.Path(source).name
@@ -235,14 +298,7 @@ class EmotionConverter:
         Raises:
             UsageError: an emotion the bundle does not know, or an arousal out of range.
         """
-        plan = request.plan()
-        vectors = [
-            self.banks.arousal(float(request.arousal))
-            if request.arousal is not None and name.startswith(AROUSAL_PREFIX)
-            else self.banks.emotion(name)
-            for name in plan.names
-        ]
-        return plan, np.stack(vectors)
+        return resolve(request, self.banks)
 
     def _sample(
         self,
@@ -271,7 +327,10 @@ class EmotionConverter:
             segments=plan.segments(),
             on_step=on_step,
         )
-        return np.asarray(sampled)[0, : len(source)]
+        found = np.asarray(sampled)[0, : len(source)]
+        if on_step is not None:
+            jax.effects_barrier()  # all steps are told before the utterance is
+        return found
 
     def _provenance(self, name: str, request: Request, plan: plans.EmotionPlan) -> dict[str, Any]:
         return {
@@ -283,3 +342,17 @@ class EmotionConverter:
             "request": dataclasses.asdict(request),
             "conditions": list(plan.names),
         }
+
+
+def _checked(audio: np.ndarray, rate_hz: int) -> np.ndarray:
+    """Returns a caller's waveform as float32, or refuses what a file would be refused for."""
+    shortest, longest = SHORTEST_S * rate_hz, MOST_SECONDS * rate_hz
+    if audio.ndim != 1 or not shortest <= len(audio) <= longest:
+        raise EmoconvError(
+            f"waveform: found shape {audio.shape}, allowed is one channel of "
+            f"{math.ceil(shortest)} to {math.floor(longest)} samples"
+        )
+    peak = float(np.abs(audio, dtype=np.float64).max())
+    if not SILENCE_PEAK <= peak <= 1.0:  # also refuses NaN
+        raise EmoconvError(f"waveform: found peak {peak}, allowed is {SILENCE_PEAK:g} to 1")
+    return audio.astype(np.float32)

@@ -82,8 +82,7 @@ class Batches:
             A `Batch` of float32 arrays.
         """
         first = step * self.batch
-        examples = [self._example(first + offset) for offset in self.positions]
-        crops = [(i, start) for i, start in examples]
+        crops = [self._example(first + offset) for offset in self.positions]
         mel = self._stack("mel", crops, pad=np.log(self.store.mel_config.floor))
         mask = np.stack([self._mask(i) for i, _ in crops])
         batch = Batch(mel=mel, mask=mask, index=np.array(self.positions, dtype=np.int32))

@@ -27,11 +27,12 @@ from emoconv_jax.pipeline.labels import arousal_labels, emotion_name
 from emoconv_jax.pipeline.manifest import Row, read_manifest
 from emoconv_jax.pipeline.phones import PhoneSpan, frame_phones
 from emoconv_jax.pipeline.splits import load_splits, split_of
-from emoconv_jax.pipeline.store import FeatureStore, Utterance, write_array, write_index
+from emoconv_jax.pipeline.store import FeatureStore, Utterance, clear, write_array, write_index
 
 PHONE_TABLE = "phones.tsv"
 TARGET_SPLITS = ("a", "b", "train")
 UNALIGNED = -1
+QUIETEST_DB = -70.0  # the gate of `level_db`, below which it finds -inf, no number for an index
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,17 +67,25 @@ def prepare(
         The store.
 
     Raises:
-        EmoconvError: a bad manifest, split file or label. Unreadable utterances are listed and
-            left out.
+        EmoconvError: a bad manifest, split file or label, all found before any audio is read.
+            Unreadable utterances are listed and left out.
     """
     splits, mel_config = load_splits(splits_path), MelConfig()
     jobs = [(folder, row) for folder in folders for row in read_manifest(folder)]
+    if not any(split_of(splits, row) in TARGET_SPLITS for _, row in jobs):
+        raise EmoconvError(
+            f"{splits_path}: puts no utterance of {', '.join(map(str, folders))} into "
+            f"{', '.join(TARGET_SPLITS)}; the average voice needs some"
+        )
+    arousal_labels([row for _, row in jobs], [0.0] * len(jobs), [0.0] * len(jobs))
     tables = {
         folder: read_phone_table(folder / PHONE_TABLE)
         for folder in folders
         if (folder / PHONE_TABLE).is_file()
     }
     out.mkdir(parents=True, exist_ok=True)
+    if workers > 1:
+        _speaker_role()  # fetched once, not by every worker
     calls = [(f, row, tables[f].get(row.path) if f in tables else None) for f, row in jobs]
     kept: list[tuple[Row, Features]] = []
     results = _map(functools.partial(_extract, config=mel_config), calls, workers)
@@ -90,6 +99,7 @@ def prepare(
     aligned = sum(features.phones[0] != UNALIGNED for _, features in kept)
     log(f"{len(kept)} of {len(jobs)} utterances kept, {aligned} with phone times")
     utterances = _describe([row for row, _ in kept], [f for _, f in kept], splits)
+    clear(out)
     write_array(out, "mel", np.concatenate([f.mel for _, f in kept]))
     write_array(out, "phones", np.concatenate([f.phones for _, f in kept]))
     write_array(out, "speaker", np.stack([f.speaker for _, f in kept]))
@@ -161,14 +171,13 @@ def _extract(
         mel=mel.astype(np.float16),
         phones=phones.astype(np.int8),
         speaker=_speaker_role()(audio, rate_hz),
-        level_db=float(level_db(audio)),
+        level_db=level_db(audio, rate_hz),
         f0_hz=0.0 if math.isnan(f0_hz) else float(f0_hz),
     )
 
 
 def _describe(rows: list[Row], features: list[Features], splits: dict) -> list[Utterance]:
     """Returns the index entries, arousal labels included."""
-    emotions = [emotion_name(row.emotion) if row.emotion else "" for row in rows]
     arousal = arousal_labels(rows, [f.level_db for f in features], [f.f0_hz for f in features])
     entries, start = [], 0
     for i, (row, found) in enumerate(zip(rows, features, strict=True)):
@@ -180,9 +189,9 @@ def _describe(rows: list[Row], features: list[Features], splits: dict) -> list[U
                 gender=row.gender,
                 language=row.language,
                 split=split_of(splits, row),
-                emotion=emotions[i],
+                emotion=emotion_name(row.emotion) if row.emotion else "",
                 arousal=float(arousal[i]),
-                level_db=found.level_db,
+                level_db=max(found.level_db, QUIETEST_DB),
                 f0_hz=found.f0_hz,
                 text=row.text,
                 start=start,

@@ -23,17 +23,18 @@ import numpy as np
 
 from emoconv_jax.config import MelConfig, from_dict, to_dict
 from emoconv_jax.errors import EmoconvError
+from emoconv_jax.pipeline.phones import PHONES
 
 INDEX = "index.json"
-# name -> (file, dtype, trailing shape by mel bins, one row per "frame" or "utterance" or "phone")
+# name -> (file, dtype, one row per "frame", "utterance" or "phone", what a row holds)
 ARRAYS = {
-    "mel": ("mel.f16", np.float16, "frame"),
-    "phones": ("phones.i1", np.int8, "frame"),
-    "speaker": ("speaker.f32", np.float32, "utterance"),
-    "targets": ("targets.f32", np.float32, "phone"),
-    "average_voice": ("average_voice.f16", np.float16, "frame"),
-    "emotion": ("emotion.f32", np.float32, "utterance"),
-    "arousal": ("arousal.f32", np.float32, "utterance"),
+    "mel": ("mel.f16", np.float16, "frame", "mel"),
+    "phones": ("phones.i1", np.int8, "frame", "number"),
+    "speaker": ("speaker.f32", np.float32, "utterance", "embedding"),
+    "targets": ("targets.f32", np.float32, "phone", "mel"),
+    "average_voice": ("average_voice.f16", np.float16, "frame", "mel"),
+    "emotion": ("emotion.f32", np.float32, "utterance", "embedding"),
+    "arousal": ("arousal.f32", np.float32, "utterance", "number"),
 }
 
 
@@ -72,6 +73,7 @@ class FeatureStore:
     Attributes:
         utterances: all entries of the index, in order.
         mel_config: the settings the mels were made with.
+        frames: of all utterances together.
     """
 
     def __init__(self, folder: pathlib.Path):
@@ -81,7 +83,8 @@ class FeatureStore:
             folder: what `emoconv prepare` wrote.
 
         Raises:
-            EmoconvError: not a feature folder, or an index that cannot be read.
+            EmoconvError: not a feature folder, or an index that cannot be read or whose entries
+                do not follow one another.
         """
         self.folder = folder
         try:
@@ -90,13 +93,25 @@ class FeatureStore:
             raise EmoconvError(
                 f"{folder / INDEX}: not found; `emoconv prepare` makes a feature folder"
             ) from None
-        except ValueError as error:
+        except OSError as error:
+            raise EmoconvError(f"{folder / INDEX}: cannot be read ({error.strerror})") from None
+        except (ValueError, RecursionError) as error:
             raise EmoconvError(f"{folder / INDEX}: not JSON ({error})") from None
-        self.mel_config = from_dict(MelConfig, index["mel"], f"{folder / INDEX}: mel")
+        if not isinstance(index, dict) or not isinstance(index.get("utterances"), list):
+            raise EmoconvError(f"{folder / INDEX}: expected an object with mel and utterances")
+        self.mel_config = from_dict(MelConfig, index.get("mel"), f"{folder / INDEX}: mel")
         self.utterances = [
             from_dict(Utterance, entry, f"{folder / INDEX}: utterances[{i}]")
             for i, entry in enumerate(index["utterances"])
         ]
+        self.frames = 0
+        for i, entry in enumerate(self.utterances):
+            if entry.start != self.frames or entry.frames < 1:
+                raise EmoconvError(
+                    f"{folder / INDEX}: utterances[{i}] has {entry.frames} frames from "
+                    f"{entry.start}, expected 1 or more from {self.frames}"
+                )
+            self.frames += entry.frames
         self._maps: dict[str, np.ndarray] = {}
 
     def array(self, name: str) -> np.ndarray:
@@ -116,21 +131,21 @@ class FeatureStore:
         return self._maps[name]
 
     def _open(self, name: str) -> np.ndarray:
-        file, dtype, per = ARRAYS[name]
+        file, dtype, per, kind = ARRAYS[name]
         path = self.folder / file
         if not path.is_file():
             raise EmoconvError(
                 f"{path}: not found; run `emoconv prepare` on {self.folder} with a bundle "
                 "that has the encoder"
             )
-        flat = np.memmap(path, dtype=dtype, mode="r")
-        if per == "phone":
-            return flat.reshape(-1, self.mel_config.mels)
-        total = sum(u.frames for u in self.utterances)
-        rows = total if per == "frame" else len(self.utterances)
-        if rows == 0 or flat.size % rows:
-            raise EmoconvError(f"{path}: {flat.size} values do not divide into {rows} rows")
-        return flat.reshape(rows, -1) if flat.size > rows else flat
+        rows = {"frame": self.frames, "utterance": len(self.utterances), "phone": len(PHONES)}[per]
+        size, item = path.stat().st_size, np.dtype(dtype).itemsize
+        width = {"mel": self.mel_config.mels, "number": 1}.get(kind, size // item // max(rows, 1))
+        if size == 0 or size != rows * width * item:
+            raise EmoconvError(
+                f"{path}: {size} bytes, expected {rows} rows of {width} numbers of {item} bytes"
+            )
+        return np.memmap(path, dtype, "r", shape=(rows,) if kind == "number" else (rows, width))
 
     def frames_of(self, name: str, index: int) -> np.ndarray:
         """Returns one utterance's rows of a per-frame array.
@@ -157,6 +172,16 @@ class FeatureStore:
         return np.array([i for i, u in enumerate(self.utterances) if wanted(u)], dtype=np.int64)
 
 
+def clear(folder: pathlib.Path) -> None:
+    """Takes away an earlier store, index first, so that none of it is read with what follows.
+
+    Args:
+        folder: the feature folder.
+    """
+    for name in (INDEX, *(file for file, *_ in ARRAYS.values())):
+        (folder / name).unlink(missing_ok=True)
+
+
 def write_index(folder: pathlib.Path, mel: MelConfig, utterances: list[Utterance]) -> None:
     """Writes the index last, so that a folder with an index is complete.
 
@@ -179,7 +204,7 @@ def write_array(folder: pathlib.Path, name: str, values: np.ndarray) -> None:
         name: a key of ARRAYS.
         values: cast to the stored type.
     """
-    file, dtype, _ = ARRAYS[name]
+    file, dtype, *_ = ARRAYS[name]
     temporary = folder / (file + ".tmp")
     np.ascontiguousarray(values, dtype=dtype).tofile(temporary)
     os.replace(temporary, folder / file)

@@ -73,8 +73,13 @@ def build_banks(bundle: pathlib.Path, store: FeatureStore, split: str = "a") -> 
 
     Returns:
         The banks.
+
+    Raises:
+        EmoconvError: the split has no utterance with an emotion.
     """
     chosen = store.select(lambda u: u.split == split and bool(u.emotion))
+    if not len(chosen):
+        raise EmoconvError(f"{store.folder}: no utterance with an emotion in split {split!r}")
     utterances = [store.utterances[i] for i in chosen]
     banks = bank_file.build(
         np.array(store.array("emotion")[chosen]),

@@ -1,0 +1,148 @@
+"""Target embeddings: who makes a bank, what lies between two levels, what is refused."""
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from emoconv_jax.bundles.banks import (
+    BANKS_FILE,
+    Banks,
+    build,
+    chosen_for_level,
+    load_banks,
+    save_banks,
+)
+from emoconv_jax.errors import EmoconvError, UsageError
+
+WIDTH = 3
+
+
+def test_the_nearest_to_a_level_by_label_and_prediction_are_chosen_best_first():
+    """150 utterances labelled 3 +- .4 round to 3; 20 % of them are 30."""
+    labels = np.concatenate([np.linspace(2.6, 3.4, 150), np.full(100, 6.0)])
+    predictions = np.concatenate([np.tile([2.0, 3.0, 5.0], 50), np.full(100, 6.0)])
+    chosen = chosen_for_level(labels, predictions, 3.0)
+    # Those predicted 3.0 (every third, from the second) are 0 + |label - 3| away, the rest 1 more:
+    # the 30 nearest are the middle 30 of these 50.
+    predicted_right = np.arange(1, 150, 3)
+    expected = sorted(predicted_right, key=lambda i: (round(abs(labels[i] - 3), 9), i))[:30]
+    assert len(chosen) == 30
+    assert set(chosen) == set(expected)
+    distance = np.abs(labels[chosen] - 3) + np.abs(predictions[chosen] - 3)
+    assert (np.diff(distance) >= -1e-12).all()
+
+
+def test_at_least_twenty_are_chosen_where_a_fifth_is_fewer():
+    """12 of 100 round to 7: a fifth of them would be 2."""
+    labels = np.concatenate([np.full(12, 6.8), np.linspace(1, 6.4, 88)])
+    chosen = chosen_for_level(labels, labels, 7.0)
+    assert len(chosen) == 20
+    assert set(range(12)) <= set(chosen.tolist())
+    assert set(chosen.tolist()) - set(range(12)) == set(range(92, 100))  # the 8 highest others
+
+
+def test_a_half_rounds_up():
+    """Labels of 2.5 count for level 3 (method: those whose label rounds to c)."""
+    labels = np.full(200, 2.5)
+    assert len(chosen_for_level(labels, labels, 3.0)) == 40
+    assert len(chosen_for_level(labels, labels, 2.0)) == 20
+
+
+def made() -> Banks:
+    """Returns the banks of 280 utterances whose embedding is (label, index, 1)."""
+    labels = np.repeat(np.arange(1.0, 8.0), 40)
+    embeddings = np.stack([labels, np.arange(280.0), np.ones(280)], axis=1)
+    emotions = ["calm" if label < 4 else "angry" for label in labels]
+    speakers = [f"s{i % 4}" for i in range(280)]
+    return build(embeddings, labels, labels, emotions, speakers)
+
+
+def test_banks_are_means_over_the_chosen_and_name_their_speakers():
+    banks = made()
+    # Every level has 40 exact utterances; the first 20 of them (a fifth would be 8).
+    first = 40 * 4
+    expected = [5.0, first + 9.5, 1.0]
+    np.testing.assert_allclose(banks.vectors["arousal/5"], expected)
+    assert banks.made_from["arousal/5"] == {
+        "utterances": 20,
+        "speakers": ["s0", "s1", "s2", "s3"],
+    }
+    np.testing.assert_allclose(banks.emotion("calm"), [2.0, 59.5, 1.0])  # labels 1, 2, 3
+    np.testing.assert_allclose(banks.emotion("angry"), [5.5, 199.5, 1.0])
+    assert banks.emotions == ("angry", "calm")
+
+
+def test_the_null_condition_is_what_training_drops_to():
+    assert not made().emotion("null").any()
+
+
+def test_arousal_is_interpolated_between_levels():
+    banks = made()
+    for level in (1, 4, 7):
+        np.testing.assert_array_equal(
+            banks.arousal(float(level)), banks.vectors[f"arousal/{level}"]
+        )
+    np.testing.assert_allclose(banks.arousal(2.25)[0], 2.25)
+    below, above = banks.vectors["arousal/6"], banks.vectors["arousal/7"]
+    np.testing.assert_allclose(banks.arousal(6.9), 0.1 * below + 0.9 * above, rtol=1e-6)
+    assert banks.arousal(6.9).dtype == np.float32
+
+
+@pytest.mark.parametrize("level", [0.99, 7.01, -1.0, float("nan"), float("inf")])
+def test_arousal_out_of_range_is_a_usage_error(level):
+    with pytest.raises(UsageError, match=r"arousal: found .*, allowed is 1\.\.7"):
+        made().arousal(level)
+
+
+def test_an_unknown_emotion_is_a_usage_error_that_lists_the_known():
+    with pytest.raises(UsageError, match="'happy' is unknown, allowed are angry, calm"):
+        made().emotion("happy")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_banks(tmp_path, made())
+    return tmp_path
+
+
+def test_banks_come_back_with_what_they_were_made_from(folder):
+    saved, found = made(), load_banks(folder, WIDTH)
+    assert found.made_from == saved.made_from
+    assert found.emotions == saved.emotions
+    for name, vector in saved.vectors.items():
+        np.testing.assert_array_equal(found.vectors[name], vector)
+    assert [f.name for f in folder.iterdir()] == [BANKS_FILE]
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"arousal/4": None}, "tensor arousal/4 is missing"),
+        ({"arousal/4": np.zeros(4, np.float32)}, r"arousal/4 is F32 \[4\], expected F32 \[3\]"),
+        ({"arousal/4": np.zeros((1, 3), np.float32)}, r"arousal/4 is F32 \[1, 3\], expected"),
+        ({"emotion/calm": np.zeros(3, np.float64)}, "emotion/calm is F64"),
+        ({"emotion/calm": np.full(3, np.nan, np.float32)}, "emotion/calm holds NaN or infinity"),
+        ({"arousal/8": np.zeros(3, np.float32)}, "unexpected tensor arousal/8"),
+        ({"weights": np.zeros(3, np.float32)}, "unexpected tensor weights"),
+    ],
+)
+def test_a_vector_that_does_not_fit_is_named(folder, tensors, message):
+    arrays = load_file(folder / BANKS_FILE) | tensors
+    save_file({n: a for n, a in arrays.items() if a is not None}, folder / BANKS_FILE)
+    with pytest.raises(EmoconvError, match=message) as caught:
+        load_banks(folder, WIDTH)
+    assert str(caught.value).startswith(str(folder / BANKS_FILE))
+    assert "\n" not in str(caught.value)
+
+
+def test_absent_truncated_and_mislabelled_files_are_refused(folder, tmp_path):
+    with pytest.raises(EmoconvError, match="not found; the bundle has no target embeddings"):
+        load_banks(tmp_path / "elsewhere", WIDTH)
+    whole = (folder / BANKS_FILE).read_bytes()
+    (folder / BANKS_FILE).write_bytes(whole[:-1])
+    with pytest.raises(EmoconvError, match="damaged file"):
+        load_banks(folder, WIDTH)
+    vectors = dict(made().vectors)
+    save_file(vectors, folder / BANKS_FILE, metadata={"arousal/1": "no JSON"})
+    with pytest.raises(EmoconvError, match="damaged file"):
+        load_banks(folder, WIDTH)
