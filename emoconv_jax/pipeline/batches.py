@@ -95,7 +95,7 @@ class Batches:
                 arousal_label=np.array([u.arousal for u in chosen], dtype=np.float32),
             )
         if self.trainee == "average_voice":
-            phones = self._stack("phones", crops, pad=PHONES.index("sil")).astype(np.int64)
+            phones = self._stack("phones", crops, pad=float(PHONES.index("sil"))).astype(np.int64)
             return batch._replace(average_voice=np.array(self.store.array("targets"))[phones])
         return batch._replace(
             average_voice=self._stack("average_voice", crops, pad=0.0),

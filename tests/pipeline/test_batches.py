@@ -1,0 +1,132 @@
+"""Batches: a pure function of seed and step, whole epochs, crops and masks that tell the truth."""
+
+import collections
+
+import numpy as np
+import pytest
+
+from emoconv_jax.config import EMOTIONS
+from emoconv_jax.pipeline.batches import Batches
+from emoconv_jax.pipeline.phones import PHONES
+
+LOG_FLOOR = np.log(np.float32(1e-5))
+TRAINEES = ("recogniser", "average_voice", "score_network")
+
+
+def batches(store, trainee="score_network", frames=32, batch=4, seed=0, **hosts) -> Batches:
+    selection = np.arange(len(store.utterances))
+    return Batches(store, selection, trainee, batch=batch, frames=frames, seed=seed, **hosts)
+
+
+def fields(batch) -> dict[str, np.ndarray]:
+    return {name: value for name, value in batch._asdict().items() if value is not None}
+
+
+def owners(batch) -> list[int]:
+    """The utterance of each example, which `numbered` writes into bin 0."""
+    return batch.mel[:, 0, 0].astype(int).tolist()
+
+
+@pytest.mark.parametrize("trainee", TRAINEES)
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_the_parts_of_all_hosts_are_the_batch_of_one(numbered, trainee, hosts):
+    whole = fields(batches(numbered, trainee).at(7))
+    parts = [fields(batches(numbered, trainee, host=h, hosts=hosts).at(7)) for h in range(hosts)]
+    assert all(len(part["index"]) == 4 // hosts for part in parts)
+    for name, value in whole.items():
+        joined = np.concatenate([part[name] for part in parts])
+        np.testing.assert_array_equal(joined, value, err_msg=name)
+    assert whole["index"].tolist() == [0, 1, 2, 3]
+
+
+def test_a_batch_depends_on_seed_and_step_alone(numbered):
+    first, second = batches(numbered), batches(numbered)
+    for step in (3, 0, 3, 11):  # in any order, from any object
+        for a, b in zip(
+            fields(first.at(step)).values(), fields(second.at(step)).values(), strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(first.at(3).mel, first.at(4).mel)
+    assert not np.array_equal(first.at(3).mel, batches(numbered, seed=1).at(3).mel)
+
+
+def test_iterating_is_counting_steps(numbered):
+    made = batches(numbered)
+    for step, batch in zip(range(3), made, strict=False):
+        np.testing.assert_array_equal(batch.mel, made.at(step).mel)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 7, 25])
+def test_every_utterance_is_seen_once_per_epoch(numbered, batch):
+    """Ten utterances; batches may straddle epochs or hold several."""
+    made = batches(numbered, batch=batch)
+    epochs = 14
+    seen = [i for step in range(10 * epochs // batch) for i in owners(made.at(step))]
+    orders = [tuple(seen[start : start + 10]) for start in range(0, len(seen) - 9, 10)]
+    assert all(sorted(order) == list(range(10)) for order in orders)
+    assert len(set(orders)) == len(orders)  # 10! orders: two alike would be no accident
+
+
+@pytest.mark.parametrize("frames", [16, 32, 100])
+def test_crops_are_stretches_of_one_utterance_and_masks_end_with_it(numbered, frames):
+    made = batches(numbered, frames=frames)
+    for step in range(10):
+        batch = made.at(step)
+        for mel, mask, voice, i in zip(
+            batch.mel, batch.mask, batch.average_voice, owners(batch), strict=True
+        ):
+            length = numbered.utterances[i].frames
+            real = min(length, frames)
+            assert mask.tolist() == [1.0] * real + [0.0] * (frames - real)
+            start = int(mel[0, 1])
+            assert 0 <= start <= length - real
+            assert mel[:real, 1].tolist() == list(range(start, start + real))
+            assert (mel[:real, 0] == i).all()
+            np.testing.assert_allclose(mel[real:], LOG_FLOOR, rtol=1e-6)
+            np.testing.assert_array_equal(voice[:real], -mel[:real])
+            assert not voice[real:].any()
+
+
+def test_crops_start_everywhere(numbered):
+    """Utterance 4 has 64 frames: a crop of 60 starts at 0..4, each about as often."""
+    made = batches(numbered, frames=60, batch=10)
+    starts = collections.Counter()
+    for step in range(100):
+        batch = made.at(step)
+        starts[int(batch.mel[owners(batch).index(4), 0, 1])] += 1
+    assert set(starts) == {0, 1, 2, 3, 4}
+    assert min(starts.values()) > 5  # 20 expected; 5 or fewer has probability 1e-5
+
+
+def test_labels_are_the_utterances_own_and_minus_one_where_unknown(numbered):
+    made = batches(numbered, "recogniser", batch=10)
+    batch = made.at(0)
+    for i, emotion, arousal in zip(
+        owners(batch), batch.emotion_label, batch.arousal_label, strict=True
+    ):
+        utterance = numbered.utterances[i]
+        assert emotion == (EMOTIONS.index(utterance.emotion) if utterance.emotion else -1)
+        assert arousal == utterance.arousal
+    assert batch.speaker is None
+    assert batch.average_voice is None
+
+
+def test_average_voice_targets_follow_the_phones_and_padding_is_silence(numbered):
+    batch = batches(numbered, "average_voice", frames=40, batch=10).at(0)
+    for mel, mask, target in zip(batch.mel, batch.mask, batch.average_voice, strict=True):
+        real = mask > 0
+        np.testing.assert_array_equal(target[real, 0], mel[real, 1] % len(PHONES))
+        assert (target[~real] == PHONES.index("sil")).all()
+
+
+def test_vectors_are_the_utterances_own(numbered):
+    batch = batches(numbered, batch=10).at(0)
+    assert batch.speaker[:, 0].astype(int).tolist() == owners(batch)
+    assert batch.emotion[:, -1].astype(int).tolist() == owners(batch)
+    assert batch.speaker.shape == (10, 256)
+    assert batch.emotion.shape == (10, 8)
+
+
+def test_a_selection_is_all_that_is_drawn_from(numbered):
+    made = Batches(numbered, np.array([2, 5]), "score_network", batch=3, frames=16, seed=0)
+    assert {i for step in range(6) for i in owners(made.at(step))} == {2, 5}
