@@ -75,7 +75,7 @@ class ScoreNetwork(nn.Module):
             UsageError: the network has a reference block and no reference is given.
         """
         config = self.config
-        if config.reference_block and reference is None:
+        if config.reference_block and (reference is None or reference_mask is None):
             if not self.is_initializing():
                 raise UsageError("reference: found none, this score network needs one")
             reference, reference_mask = xt, mask  # any image has the shapes to initialise with
@@ -89,7 +89,7 @@ class ScoreNetwork(nn.Module):
         time = Linear(4 * config.width, name="mlp_0")(sinusoid)
         time = Linear(config.width, name="mlp_2")(mish(time))
         parts = [sinusoid]
-        if config.reference_block:
+        if reference is not None and reference_mask is not None:
             block = ReferenceBlock(config.condition_width, name="ref_block")
             parts.append(block(reference, reference_mask, time))
         condition = jnp.concatenate([*parts, speaker, emotion], axis=-1)

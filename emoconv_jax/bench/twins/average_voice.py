@@ -53,8 +53,8 @@ class _Prenet(nn.Module):
         self.conv_layers = nn.ModuleList(convs)
         self.norm_layers = nn.ModuleList(_ChannelNorm(channels) for _ in convs)
         self.proj = nn.Conv1d(channels, channels, 1)
-        nn.init.zeros_(self.proj.weight)
-        nn.init.zeros_(self.proj.bias)
+        for parameter in self.proj.parameters():
+            nn.init.zeros_(parameter)
         self.drop = nn.Dropout(config.prenet_dropout)
 
     def forward(self, x, real):

@@ -38,28 +38,28 @@ class ScoreNetworkTwin(nn.Module):
         self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
         before = [2 + condition, *widths[:-1]]
         for level, (source, target) in enumerate(zip(before, widths, strict=True)):
-            parts = self._level(source, target)
-            if level < len(widths) - 1:
-                parts.append(_Resize(nn.Conv2d(target, target, 3, 2, 1)))
-            self.downs.append(nn.ModuleList(parts))
+            resize = (
+                _Resize(nn.Conv2d(target, target, 3, 2, 1)) if level < len(widths) - 1 else None
+            )
+            self.downs.append(self._level(source, target, resize))
         for level in range(len(widths) - 1, 0, -1):
             target = widths[level - 1]
-            parts = self._level(2 * widths[level], target)
-            parts.append(_Resize(nn.ConvTranspose2d(target, target, 4, 2, 1)))
-            self.ups.append(nn.ModuleList(parts))
+            resize = _Resize(nn.ConvTranspose2d(target, target, 4, 2, 1))
+            self.ups.append(self._level(2 * widths[level], target, resize))
         self.mid_block1 = ResnetBlock(widths[-1], widths[-1], width, config.groups)
         self.mid_attn = Residual(widths[-1])
         self.mid_block2 = ResnetBlock(widths[-1], widths[-1], width, config.groups)
         self.final_block = Block(width, width, config.groups)
         self.final_conv = nn.Conv2d(width, 1, 1)
 
-    def _level(self, source: int, target: int) -> list[nn.Module]:
+    def _level(self, source: int, target: int, resize: nn.Module | None) -> "_Level":
         time, groups = self.config.width, self.config.groups
-        return [
+        blocks = (
             ResnetBlock(source, target, time, groups),
             ResnetBlock(target, target, time, groups),
-            Residual(target),
-        ]
+        )
+        parts = (*blocks, Residual(target), resize)
+        return _Level(part for part in parts if part is not None)
 
     def forward(self, xt, average_voice, mask, t, speaker, emotion, reference=None, seen=None):
         """Returns the head's output, `b f m`.
@@ -91,20 +91,27 @@ class ScoreNetworkTwin(nn.Module):
     def _unet(self, x, real, time):
         hiddens, masks = [], [real]
         for level in self.downs:
-            x = level[2](level[1](level[0](x, masks[-1], time), masks[-1], time))
+            x, resized = level(x, masks[-1], time)
             hiddens.append(x)
-            if len(level) > 3:
-                x = level[3](x * masks[-1])
+            if resized is not None:
+                x = resized
                 masks.append(masks[-1][..., ::2])
         x = self.mid_block1(x, masks[-1], time)
         x = self.mid_block2(self.mid_attn(x), masks[-1], time)
         for level in self.ups:
             now = masks.pop()
-            x = torch.cat([x, hiddens.pop()], 1)
-            x = level[2](level[1](level[0](x, now, time), now, time))
-            x = level[3](x * now)
+            _, x = level(torch.cat([x, hiddens.pop()], 1), now, time)
         x = self.final_conv(self.final_block(x, real) * real) * real
         return x[:, 0].transpose(1, 2)
+
+
+class _Level(nn.ModuleList):
+    """Two residual blocks, attention and, except at the bottom, a change of resolution."""
+
+    def forward(self, x, real, time):
+        first, second, attention, *resize = self
+        x = attention(second(first(x, real, time), real, time))
+        return x, resize[0](x * real) if resize else None
 
 
 class _Resize(nn.Module):
