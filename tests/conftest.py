@@ -4,7 +4,9 @@ Tests marked `corpora` read recorded speech under $EMOCONV_CORPORA; without it t
 """
 
 import os
+import pathlib
 
+import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook("emoconv_jax", "beartype.beartype")
@@ -21,3 +23,27 @@ def pytest_collection_modifyitems(config, items):
     wanting = [item for item in items if item.get_closest_marker("corpora")]
     config.hook.pytest_deselected(items=wanting)
     items[:] = [item for item in items if item not in wanting]
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(tmp_path_factory) -> pathlib.Path:
+    """Returns a whole bundle of tiny networks with random weights; nothing may change it."""
+    from tiny_bundle import make_bundle
+
+    return make_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def converter(bundle_folder):
+    """Returns the converter of that bundle, with the real speaker encoder and vocoder."""
+    from emoconv_jax.inference.converter import EmotionConverter
+
+    return EmotionConverter.from_pretrained(bundle_folder)
+
+
+@pytest.fixture(scope="session")
+def speech():
+    """Returns 0.7 s of the project's sample: 22 050 Hz, no whole number of hops."""
+    from tiny_bundle import read_speech
+
+    return read_speech()

@@ -224,7 +224,7 @@ def summarise(rows: Iterable[Row], targets: tuple[float, float], voices: Voices)
     return summary
 
 
-def _counts(pairs: list[tuple[Row, Row]], voices: Voices) -> dict[str, float]:
+def _counts(pairs: list[tuple[Row, Row]], voices: Voices) -> dict[str, float | int]:
     outputs = [row for pair in pairs for row in pair]
     voiced = [(a.f0_hz, b.f0_hz) for a, b in pairs if np.isfinite([a.f0_hz, b.f0_hz]).all()]
     own = float(np.mean([row.nearest == row.speaker for row in outputs]))

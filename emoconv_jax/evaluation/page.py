@@ -153,4 +153,4 @@ img {{ max-width: 100%; height: auto; margin-top: 1.5rem; }}
 
 def _address(file: str) -> str:
     """Returns a file's name as an attribute: never a scheme, a query or the end of the quotes."""
-    return html.escape(urllib.parse.quote(file), quote=True)
+    return html.escape(urllib.parse.quote(file, safe=""), quote=True)

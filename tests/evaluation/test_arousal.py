@@ -1,0 +1,185 @@
+"""Evaluation: counts against arithmetic done by hand on a store of two-number voices."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import soundfile
+
+from emoconv_jax.config import MelConfig
+from emoconv_jax.errors import EmoconvError
+from emoconv_jax.evaluation import arousal
+from emoconv_jax.evaluation.arousal import Row, Voices, choose, evaluate, summarise
+from emoconv_jax.pipeline.store import FeatureStore, Utterance, write_array, write_index
+
+# speaker, gender, emotion, d-vector: small enough to check on paper
+CLIPS = [
+    ("ann", "F", "happy", (0.0, 1.0)),
+    ("ann", "F", "neutral", (1.0, 0.1)),
+    ("bea", "F", "sad", (1.0, 1.0)),
+    ("bea", "F", "angry", (1.0, 0.9)),
+    ("carl", "M", "", (0.0, 1.0)),
+    ("carl", "M", "", (0.1, 1.0)),
+]
+
+
+def make_store(folder, clips=CLIPS, split="test", corpus="made") -> FeatureStore:
+    utterances = [
+        Utterance(
+            corpus=corpus,
+            path=f"{i}.wav",
+            speaker=speaker,
+            gender=gender,
+            language="en",
+            split=split,
+            emotion=emotion,
+            arousal=4.0,
+            level_db=-20.0,
+            f0_hz=100.0,
+            text="",
+            start=i,
+            frames=1,
+        )
+        for i, (speaker, gender, emotion, _) in enumerate(clips)
+    ]
+    folder.mkdir(exist_ok=True)
+    write_array(folder, "speaker", np.array([vector for *_, vector in clips]))
+    write_index(folder, MelConfig(), utterances)
+    return FeatureStore(folder)
+
+
+@pytest.fixture
+def voices(tmp_path) -> Voices:
+    return Voices(make_store(tmp_path / "features"), "test")
+
+
+def test_a_centroid_never_holds_the_clip_in_question(voices):
+    """Ann's happy clip (0, 1): her other clip (1, .1) has cosine .0995 to it, Bea's mean (1, .95)
+    has .689. With the clip itself, Ann's mean (.5, .55) would have .740 and win."""
+    clip = np.array([0.0, 1.0], np.float32)
+    assert voices.nearest(clip, 0) == "bea"
+    assert voices.nearest(np.array([1.0, 0.2], np.float32), 0) == "ann"
+    # for Bea's clip, Ann's centroid is whole: (.5, .55), cosine to (.5, .55) is 1
+    assert voices.nearest(np.array([0.5, 0.55], np.float32), 2) == "ann"
+
+
+def test_only_speakers_of_the_same_gender_compete(voices):
+    assert voices.nearest(np.array([1.0, 0.1], np.float32), 4) == "carl"
+
+
+def test_real_rate_is_that_of_emotional_clips_or_of_all_where_there_are_none(voices):
+    """Ann's only emotional clip goes to Bea: 0. Bea's sad clip (1, 1) has cosine .99862 to her
+    other one and .99887 to Ann's mean (.5, .55): lost; her angry clip (1, .9) has .99862 to her own
+    and .99500 to Ann's: won. Carl is alone among the men: 1."""
+    assert voices.real_rate("ann") == 0.0
+    assert voices.real_rate("bea") == 0.5
+    assert voices.real_rate("carl") == 1.0
+
+
+def test_without_another_clip_there_is_no_nearest(tmp_path):
+    alone = Voices(make_store(tmp_path / "features", CLIPS[:1]), "test")
+    assert alone.nearest(np.array([0.0, 1.0], np.float32), 0) == ""
+    two = [CLIPS[0], ("bea", "F", "sad", (1.0, 0.0))]
+    pair = Voices(make_store(tmp_path / "two", two), "test")
+    assert pair.nearest(np.array([0.0, 1.0], np.float32), 0) == "bea"
+
+
+def row(path, speaker, target, *figures, nearest, corpus="made") -> Row:
+    value, equal, f0_hz, level_db = figures
+    return Row(corpus, path, speaker, target, value, equal, f0_hz, level_db, nearest)
+
+
+ROWS = [
+    row("0", "ann", 1.0, 2.0, 3.0, 100.0, -30.0, nearest="ann"),
+    row("0", "ann", 7.0, 5.0, 2.0, 120.0, -20.0, nearest="bea"),
+    row("4", "carl", 1.0, 4.0, 4.0, 200.0, -28.0, nearest="carl"),
+    row("4", "carl", 7.0, 3.0, 5.0, 180.0, -26.0, nearest="carl"),
+    row("5", "carl", 1.0, 1.0, 1.0, math.nan, -22.0, nearest="bea"),
+    row("5", "carl", 7.0, 7.0, 6.0, 300.0, -21.0, nearest="carl"),
+    row("1", "ann", 1.0, 9.0, 9.0, 900.0, 0.0, nearest="ann"),  # its other half is missing
+]
+
+
+def test_shares_and_means_are_those_of_complete_pairs(voices):
+    found = summarise(ROWS, (1.0, 7.0), voices)["all"]
+    real = (0.0 + 1.0 + 1.0) / 3  # ann, carl, carl
+    assert found == pytest.approx(
+        {
+            "utterances": 3,
+            "arousal_rises": 2 / 3,  # 2 -> 5, 4 -> 3, 1 -> 7
+            "arousal_rises_equal_level": 2 / 3,  # 3 -> 2, 4 -> 5, 1 -> 6
+            "f0_rises": 1 / 2,  # 100 -> 120, 200 -> 180; the third is unvoiced once
+            "arousal_low": 7 / 3,
+            "arousal_high": 15 / 3,
+            "f0_low_hz": 150.0,
+            "f0_high_hz": 150.0,
+            "level_low_db": -80 / 3,
+            "level_high_db": -67 / 3,
+            "own_speaker_nearest": 4 / 6,
+            "own_speaker_nearest_real": real,
+            "own_speaker_ratio": (4 / 6) / real,
+        }
+    )
+
+
+def test_each_corpus_is_counted_apart(voices):
+    pair = [
+        row("9", "carl", 1.0, 5.0, 5.0, 100.0, -20.0, nearest="carl", corpus="other"),
+        row("9", "carl", 7.0, 4.0, 6.0, 110.0, -20.0, nearest="carl", corpus="other"),
+    ]
+    found = summarise(ROWS + pair, (1.0, 7.0), voices)
+    assert list(found) == ["all", "made", "other"]
+    assert found["all"]["utterances"] == 4
+    assert found["made"]["arousal_rises"] == pytest.approx(2 / 3)
+    assert found["other"]["arousal_rises"] == 0.0
+    assert found["all"]["arousal_rises"] == pytest.approx(2 / 4)
+
+
+def test_choice_takes_turns_between_speakers_and_grows_with_the_limit(tmp_path):
+    clips = [("ann", "F", "", (0.0, 1.0))] * 5 + [("bea", "F", "", (1.0, 0.0))] * 2
+    store = make_store(tmp_path / "features", clips)
+    four, six = choose(store, "test", 4, seed=3), choose(store, "test", 6, seed=3)
+    assert four == six[:4]
+    assert [store.utterances[i].speaker for i in six] == ["ann", "bea", "ann", "bea", "ann", "ann"]
+    assert len(set(six)) == 6
+    assert sorted(choose(store, "test", 100, seed=0)) == list(range(7))
+    assert len({tuple(choose(store, "test", 7, seed=s)) for s in range(5)}) > 1
+    with pytest.raises(EmoconvError, match="no utterances in split 'validation'"):
+        choose(store, "validation", 4, seed=0)
+
+
+@pytest.fixture
+def corpora(tmp_path, speech):
+    """Two clips of one corpus, with the d-vectors of a store."""
+    folder = tmp_path / "corpora" / "made"
+    folder.mkdir(parents=True)
+    for i in range(2):
+        soundfile.write(folder / f"{i}.wav", speech * (0.5 + 0.3 * i), 22050)
+    clips = [("ann", "F", "sad", tuple(np.eye(256)[i])) for i in range(2)]
+    return make_store(tmp_path / "features", clips), folder.parent
+
+
+@pytest.mark.slow
+def test_an_interrupted_evaluation_continues_where_it_was(corpora, converter, tmp_path):
+    store, folder = corpora
+    out = tmp_path / "report"
+
+    def run(**changes):
+        return evaluate(converter, store, folder, out, **({"limit": 2, "steps": 1} | changes))
+
+    whole = run()
+    assert whole["all"]["utterances"] == 2
+    assert (whole["bundle"], whole["steps"]) == ("tiny", 1)
+    lines = (out / arousal.ROWS_FILE).read_text().splitlines()
+    assert len(lines) == 4
+    # A crash in the middle of the last line, and marks on the others to see them kept.
+    marked = [json.dumps(json.loads(line) | {"level_db": -1.0}) for line in lines[:3]]
+    (out / arousal.ROWS_FILE).write_text("\n".join([*marked, lines[3][:20]]))
+    again = run()
+    rows = [json.loads(line) for line in (out / arousal.ROWS_FILE).read_text().splitlines()]
+    assert [r["level_db"] == -1.0 for r in rows] == [True, True, True, False]
+    assert again["all"]["arousal_high"] == whole["all"]["arousal_high"]
+    assert run(limit=1)["all"]["utterances"] == 1  # rows beyond the limit are not counted
+    with pytest.raises(EmoconvError, match="use a fresh folder"):
+        run(steps=2)
