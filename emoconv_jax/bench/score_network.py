@@ -68,7 +68,8 @@ def compare(config: ScoreNetworkConfig, seconds: float, rounds: int, threads: in
     t, mask = np.full(1, 0.5, np.float32), np.ones((1, frames), np.float32)
     torch.manual_seed(0)
     torch.set_num_threads(threads)
-    twin = Twin(config).eval().to(memory_format=torch.channels_last)
+    twin = Twin(config).eval()
+    twin.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     tensors = {name: tensor.numpy() for name, tensor in twin.state_dict().items()}
     params = port_score_network(tensors, config)
     extra = bucket(frames) - frames

@@ -130,7 +130,7 @@ def build(
             for name, rows in groups.items()
         },
         {
-            name: {"utterances": len(rows), "speakers": sorted({speakers[i] for i in rows})}
+            name: {"utterances": len(rows), "speakers": sorted({speakers[int(i)] for i in rows})}
             for name, rows in groups.items()
         },
     )

@@ -223,7 +223,8 @@ def load_tensors(files: list[pathlib.Path], template: Any, where: str) -> dict[s
     Raises:
         EmoconvError: as `load_part`.
     """
-    wanted = {"/".join(path): tuple(a.shape) for path, a in flatten_dict(template).items()}
+    leaves: Any = flatten_dict(template)
+    wanted = {"/".join(path): tuple(leaf.shape) for path, leaf in leaves.items()}
     arrays: dict[str, np.ndarray] = {}
     try:
         for path in files:

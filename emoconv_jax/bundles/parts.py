@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen
 
 from emoconv_jax.bundles.format import BundleConfig, load_part, read_config
 from emoconv_jax.errors import EmoconvError, UsageError
@@ -17,7 +16,7 @@ ROLES = ("score_network", "average_voice", "recogniser")
 FRAMES = 16  # of the example that shapes are traced with; any number gives the same parameters
 
 
-def network_of(role: str, config: BundleConfig) -> linen.Module:
+def network_of(role: str, config: BundleConfig) -> ScoreNetwork | AverageVoiceEncoder | Recogniser:
     """Returns the Linen module that fills a role.
 
     Args:

@@ -32,10 +32,10 @@ class Checkpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise EmoconvError(f"{folder}: cannot be created ({error.strerror})") from None
-        policies = ocp.training.preservation_policies
-        self._checkpointer = ocp.training.Checkpointer(
+        training: Any = ocp.training  # its annotations refuse its own policies
+        self._checkpointer = training.Checkpointer(
             self.folder,
-            preservation_policy=policies.LatestN(KEPT),
+            preservation_policy=training.preservation_policies.LatestN(KEPT),
             cleanup_tmp_directories=True,
         )
 
@@ -92,5 +92,6 @@ class Checkpoints:
 
 
 def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
-    sharding = getattr(leaf, "sharding", None)
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    sharding = getattr(leaf, "sharding", None) or here
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)

@@ -32,6 +32,7 @@ from emoconv_jax.pipeline.store import FeatureStore, Utterance
 SETTINGS_FILE = "settings.json"
 ROWS_FILE = "rows.jsonl"
 SUMMARY_FILE = "summary.json"
+TRAINING_SPLITS = ("a", "b", "train")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,22 @@ class Row:
     f0_hz: float
     level_db: float
     nearest: str
+
+
+def unseen(store: FeatureStore, split: str) -> np.ndarray:
+    """Returns the utterances of a split whose speakers no training split holds.
+
+    A split may also hold new sentences of training voices (`synthetic`); they say nothing here.
+
+    Args:
+        store: prepared features.
+        split: to choose from.
+
+    Returns:
+        Indices into the store.
+    """
+    heard = {u.speaker for u in store.utterances if u.split in TRAINING_SPLITS}
+    return store.select(lambda u: u.split == split and u.speaker not in heard)
 
 
 def choose(store: FeatureStore, split: str, limit: int, seed: int) -> list[int]:
@@ -66,10 +83,10 @@ def choose(store: FeatureStore, split: str, limit: int, seed: int) -> list[int]:
     """
     queues: dict[str, list[int]] = collections.defaultdict(list)
     generator = np.random.default_rng(seed)
-    for i in generator.permutation(store.select(lambda u: u.split == split)):
+    for i in generator.permutation(unseen(store, split)):
         queues[store.utterances[i].speaker].append(int(i))
     if not queues:
-        raise EmoconvError(f"{store.folder}: no utterances in split {split!r}")
+        raise EmoconvError(f"{store.folder}: no utterances of unseen speakers in split {split!r}")
     chosen: list[int] = []
     while len(chosen) < limit and any(queues.values()):
         for name in sorted(queues):
@@ -82,13 +99,13 @@ class Voices:
     """Centroids of the d-vectors of a split's speakers."""
 
     def __init__(self, store: FeatureStore, split: str):
-        """Args: store: prepared features. split: whose speakers compete."""
+        """Args: store: prepared features. split: whose unseen speakers compete."""
         self.store = store
         self.vectors = np.array(store.array("speaker"))
         self._rates: dict[str, float] = {}
         self.clips: dict[str, list[int]] = collections.defaultdict(list)
         self.gender: dict[str, str] = {}
-        for i in store.select(lambda u: u.split == split):
+        for i in unseen(store, split):
             utterance = store.utterances[i]
             self.clips[utterance.speaker].append(int(i))
             self.gender[utterance.speaker] = utterance.gender

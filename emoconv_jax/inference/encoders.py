@@ -13,7 +13,7 @@ import numpy as np
 
 from emoconv_jax.bundles.format import BundleConfig, load_tensors, read_config
 from emoconv_jax.bundles.parts import load_variables, network_of
-from emoconv_jax.models.recogniser import recognise
+from emoconv_jax.models.recogniser import Recogniser, recognise
 from emoconv_jax.models.vocoder import Vocoder
 from emoconv_jax.porting.registry import fetch_weights
 from emoconv_jax.shapes import Float
@@ -104,7 +104,7 @@ class EmotionRole:
 
     def __init__(self, config: BundleConfig, variables: dict):
         """Args: config: of the bundle. variables: of the network, statistics included."""
-        self.network = network_of("recogniser", config)
+        self.network = Recogniser(config.recogniser)
         self.emotions = config.recogniser.emotions
         self.variables, self.floor = variables, log_floor(config)
         self._recognise = jax.jit(

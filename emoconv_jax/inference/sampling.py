@@ -33,7 +33,7 @@ class Sampler:
         """Args: config: of the bundle. variables: of the score network."""
         self.sde = MeanRevertingSDE(config.diffusion.beta_0, config.diffusion.beta_1)
         self.head = config.score_network.head
-        self.network = network_of("score_network", config)
+        self.network: Any = network_of("score_network", config)
         self.variables = variables
         self._sample = jax.jit(self._run, static_argnames=("solver", "segments", "on_step"))
 

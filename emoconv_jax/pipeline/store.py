@@ -140,7 +140,12 @@ class FeatureStore:
             )
         rows = {"frame": self.frames, "utterance": len(self.utterances), "phone": len(PHONES)}[per]
         size, item = path.stat().st_size, np.dtype(dtype).itemsize
-        width = {"mel": self.mel_config.mels, "number": 1}.get(kind, size // item // max(rows, 1))
+        widths = {
+            "mel": self.mel_config.mels,
+            "number": 1,
+            "embedding": size // item // max(rows, 1),
+        }
+        width = widths[kind]
         if size == 0 or size != rows * width * item:
             raise EmoconvError(
                 f"{path}: {size} bytes, expected {rows} rows of {width} numbers of {item} bytes"

@@ -60,7 +60,8 @@ def port(
     Raises:
         EmoconvError: names that are missing, unexpected, doubled or misshaped.
     """
-    wanted = {"/".join(path): leaf for path, leaf in flatten_dict(template).items()}
+    leaves: Any = flatten_dict(template)
+    wanted = {"/".join(path): leaf for path, leaf in leaves.items()}
     filled: dict[str, np.ndarray] = {}
     unexpected, doubled, misshaped = [], [], []
     for name, tensor in tensors.items():

@@ -43,6 +43,7 @@ Terms = dict[str, tuple[Array, Array]]
 class Trainee(Protocol):
     """What the train step needs to know of a network."""
 
+    network_config: Any
     weights: Mapping[str, float]
 
     def init(self, key: Key[Array, ""]) -> Any:
@@ -86,10 +87,10 @@ class RecogniserTrainee:
     def __init__(self, config: TrainingConfig, statistics: Any):
         """Args: config: of the run. statistics: of the training mels."""
         self.config = config
-        self.network_config = from_dict(RecogniserConfig, config.network, "network")
-        self.network = Recogniser(self.network_config)
+        self.network_config: Any = from_dict(RecogniserConfig, config.network, "network")
+        self.network: Any = Recogniser(self.network_config)
         self.statistics = statistics
-        self.weights = {"arousal": AROUSAL_WEIGHT}
+        self.weights: Mapping[str, float] = {"arousal": AROUSAL_WEIGHT}
 
     def init(self, key: Key[Array, ""]) -> Any:
         """Returns initial parameters drawn from `key`."""
@@ -154,8 +155,8 @@ class AverageVoiceTrainee:
 
     def __init__(self, config: TrainingConfig):
         """Args: config: of the run."""
-        self.network_config = from_dict(AverageVoiceConfig, config.network, "network")
-        self.network = AverageVoiceEncoder(self.network_config)
+        self.network_config: Any = from_dict(AverageVoiceConfig, config.network, "network")
+        self.network: Any = AverageVoiceEncoder(self.network_config)
         self.weights: Mapping[str, float] = {}
 
     def init(self, key: Key[Array, ""]) -> Any:
@@ -181,8 +182,8 @@ class ScoreNetworkTrainee:
         if config.loss not in ("tweedie", "score", "xt"):
             raise UsageError(f"loss: found {config.loss!r}, allowed are tweedie, score, xt")
         self.config = config
-        self.network_config = from_dict(ScoreNetworkConfig, config.network, "network")
-        self.network = ScoreNetwork(self.network_config)
+        self.network_config: Any = from_dict(ScoreNetworkConfig, config.network, "network")
+        self.network: Any = ScoreNetwork(self.network_config)
         schedule = DiffusionConfig()
         self.sde = MeanRevertingSDE(schedule.beta_0, schedule.beta_1)
         self.weights: Mapping[str, float] = {}

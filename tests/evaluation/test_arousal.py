@@ -145,7 +145,9 @@ def test_choice_takes_turns_between_speakers_and_grows_with_the_limit(tmp_path):
     assert len(set(six)) == 6
     assert sorted(choose(store, "test", 100, seed=0)) == list(range(7))
     assert len({tuple(choose(store, "test", 7, seed=s)) for s in range(5)}) > 1
-    with pytest.raises(EmoconvError, match="no utterances in split 'validation'"):
+    with pytest.raises(
+        EmoconvError, match="no utterances of unseen speakers in split 'validation'"
+    ):
         choose(store, "validation", 4, seed=0)
 
 

@@ -72,7 +72,7 @@ def test_four_steps_equal_two_and_two_more_bit_for_bit(store, tmp_path, trainee)
 
 def test_another_config_in_the_same_workdir_is_refused(store, tmp_path):
     loop.train(settings("average_voice", steps=1), store, tmp_path / "run", log=silent)
-    with pytest.raises(EmoconvError, match="learning_rate is 0.001, this run asks for 0.5"):
+    with pytest.raises(EmoconvError, match=r"learning_rate is 0\.001, this run asks for 0\.5"):
         changed = settings("average_voice", steps=1, learning_rate=0.5)
         loop.train(changed, store, tmp_path / "run", log=silent)
 

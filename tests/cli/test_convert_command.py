@@ -1,0 +1,269 @@
+"""`emoconv convert` as a stranger runs it: real audio, hostile files, refused requests."""
+
+import json
+import os
+import pathlib
+import re
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from emoconv_jax.cli.main import main
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+
+
+def wav_header(rate_hz: int, data_bytes: int, channels: int = 1) -> bytes:
+    """The header of a 16-bit WAV that may claim anything."""
+    block = 2 * channels
+    fmt = struct.pack("<HHIIHH", 1, channels, rate_hz, rate_hz * block % 2**32, block, 16)
+    size = min(36 + data_bytes, 2**32 - 1)
+    return (
+        struct.pack("<4sI4s4sI", b"RIFF", size, b"WAVE", b"fmt ", 16)
+        + fmt
+        + struct.pack("<4sI", b"data", data_bytes)
+    )
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory, speech) -> dict[str, pathlib.Path]:
+    """Good and bad inputs by name."""
+    folder = tmp_path_factory.mktemp("inputs")
+    write = soundfile.write
+    write(folder / "good.wav", speech, 22050)
+    write(folder / "copy.flac", speech, 22050)
+    (folder / "empty.wav").write_bytes(b"")
+    whole = (folder / "good.wav").read_bytes()
+    (folder / "truncated.wav").write_bytes(whole[: len(whole) // 2])
+    write(folder / "silent.wav", np.zeros(22050), 22050)
+    broken = np.where(np.arange(22050) == 9000, np.nan, 0.1)
+    write(folder / "nan.wav", broken, 22050, subtype="FLOAT")
+    write(folder / "one_sample.wav", np.full(1, 0.5), 22050)
+    write(folder / "channels.wav", np.full((2205, 1000), 0.1), 22050)
+    samples = struct.pack("<h", 1000) * 22050
+    (folder / "hours.wav").write_bytes(wav_header(22050, 2**32 - 100) + samples)
+    (folder / "rate.wav").write_bytes(wav_header(2**31, len(samples)) + samples)
+    write(folder / "minutes.wav", np.tile(speech, 90), 22050)
+    (folder / "folder.wav").mkdir()
+    (folder / "text.wav").write_text("no audio at all")
+    return {path.stem: path for path in folder.iterdir()} | {"absent": folder / "absent.wav"}
+
+
+BAD = {
+    "empty": r"empty \(0 bytes\)",
+    "truncated": "truncated",
+    "silent": "silent",
+    "nan": "NaN",
+    "one_sample": "1 samples .* 0.1 s or more",
+    "channels": "1000 channels, allowed are 1 to 32",
+    "hours": "truncated|long|allowed are up to 60 s",
+    "rate": "rate|cannot be decoded",
+    "minutes": r"63\.0 s long, allowed are up to 60 s",
+    "folder": "is a directory",
+    "text": "cannot be decoded|format",
+    "absent": "No such file",
+}
+
+
+def emoconv(*words, **environment) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "emoconv_jax.cli.main", *map(str, words)],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+
+
+def told(done: subprocess.CompletedProcess) -> list[str]:
+    """The lines of stderr that are the program's own, without the progress bar."""
+    return [line for line in re.split(r"[\r\n]+", done.stderr) if line.startswith("emoconv: ")]
+
+
+def read(path: pathlib.Path) -> np.ndarray:
+    audio, rate_hz = soundfile.read(path)
+    assert rate_hz == 22050
+    return audio
+
+
+@pytest.fixture(scope="module")
+def batch(files, bundle_folder, tmp_path_factory):
+    """One run over two good files and every bad one, the good ones not last."""
+    out = tmp_path_factory.mktemp("batch") / "made" / "deeper"
+    inputs = [files["good"], *(files[name] for name in BAD), files["copy"]]
+    words = ["--bundle", bundle_folder, "--out", out, "--arousal", 6, "--steps", 2, "--seed", 1]
+    return emoconv("convert", *inputs, *words, JAX_LOG_COMPILES="1"), out
+
+
+@pytest.mark.slow
+def test_a_batch_goes_on_past_bad_files_and_says_so(batch, files):
+    done, out = batch
+    assert done.returncode == 1
+    *lines, last = told(done)
+    assert len(lines) == len(BAD)
+    for line, (name, message) in zip(lines, BAD.items(), strict=True):
+        assert str(files[name]) in line
+        assert re.search(message, line), line
+        assert len(line) < 400
+    assert last == f"emoconv: {len(BAD)} of {len(BAD) + 2} failed"
+    assert "Traceback" not in done.stderr
+    assert done.stdout.split() == [str(out / "good.wav"), str(out / "copy.wav")]
+
+
+@pytest.mark.slow
+def test_good_files_are_converted_whole_with_their_provenance_and_nothing_is_left(
+    batch, files, speech
+):
+    _, out = batch
+    assert sorted(path.name for path in out.iterdir()) == [
+        "copy.wav",
+        "copy.wav.json",
+        "good.wav",
+        "good.wav.json",
+    ]
+    audio = read(out / "good.wav")
+    assert audio.shape == speech.shape
+    assert 0 < np.abs(audio).max() <= 1
+    assert np.corrcoef(audio, speech)[0, 1] < 0.9  # not the source
+    provenance = json.loads((out / "good.wav.json").read_text())
+    assert provenance["source"] == "good.wav"
+    assert provenance["bundle"] == "tiny"
+    assert provenance["licence"] == "CC0-1.0"
+    assert "synthetic" in provenance["notice"]
+    assert provenance["request"] == {
+        "arousal": 6.0,
+        "mix": None,
+        "base": None,
+        "strength": None,
+        "solver": "maximum_likelihood",
+        "steps": 2,
+        "guidance": 1.0,
+        "seed": 1,
+    }
+
+
+@pytest.mark.slow
+def test_the_sampler_is_compiled_once_for_all_files(batch):
+    done, _ = batch
+    assert len(re.findall(r"Finished XLA compilation of jit\(_run\)", done.stderr)) == 1
+    assert "compiling (once)" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_audio_and_another_another(
+    batch, files, bundle_folder, tmp_path
+):
+    _, out = batch
+    first = read(out / "good.wav")
+    np.testing.assert_array_equal(read(out / "copy.wav"), first)  # the same samples, as FLAC
+    words = ["--bundle", bundle_folder, "--out", tmp_path, "--arousal", 6, "--steps", 2]
+    done = emoconv("convert", files["good"], *words, "--seed", 2, "--format", "flac")
+    assert done.returncode == 0, done.stderr
+    assert told(done) == []
+    other = read(tmp_path / "good.flac")
+    assert other.shape == first.shape
+    assert np.abs(other - first).max() > 0.01
+
+
+REFUSED = [
+    (["--mix", "bored:1"], "emotion 'bored' is unknown, allowed are angry, calm"),
+    (["--mix", "happy:1", "--base", "bored"], "emotion 'bored' is unknown"),
+    (["--mix", "happy:-1,sad:2"], "mix.happy: found weight -1"),
+    (["--mix", "happy:0,sad:0"], "at least one weight must be above 0"),
+    (["--mix", "happy:nan"], "mix.happy: found weight nan"),
+    (["--mix="], "--mix: a name is missing"),
+    (["--mix", "happy:1", "--strength", "0.5"], "strength: needs a base"),
+    (["--mix", "happy", "--base", "sad", "--strength", "2"], "strength: found 2.0"),
+    (["--mix", "happy", "--base", "sad", "--strength", "-0.5"], "strength: found -0.5"),
+    (["--arousal", "3", "--mix", "happy:1"], "give arousal or mix, one of the two"),
+    ([], "give arousal or mix, one of the two"),
+    (["--arousal", "3", "--strength", "0.5"], "base and strength belong to a mix"),
+    (["--arousal", "0"], "arousal: found 0.0, allowed is 1..7"),
+    (["--arousal", "8"], "arousal: found 8.0, allowed is 1..7"),
+    (["--arousal", "-1"], "arousal: found -1.0, allowed is 1..7"),
+    (["--arousal=nan"], "arousal: found nan, allowed is 1..7"),
+    (["--arousal", "3", "--steps", "0"], "steps: found 0, allowed is 1..1000"),
+    (["--arousal", "3", "--steps", "-1"], "steps: found -1"),
+    (["--arousal", "3", "--solver", "magic"], "solver: found 'magic', allowed are "),
+    (["--arousal", "3", "--guidance", "-2"], "guidance: found -2"),
+    (["--arousal", "3", "--seed", "-1"], "seed: found -1"),
+    (["--arousal", "3", "--format", "mp3"], "--format: found 'mp3', allowed are wav, flac"),
+    (["--arousal", "3", "--guidance", "inf"], "guidance: found inf"),
+]
+
+
+def refused(capsys, code: int, message: str, *words) -> None:
+    """Runs in this process: what is refused before the networks are loaded costs nothing."""
+    assert main(["convert", *map(str, words)]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("emoconv: ")
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(("words", "message"), REFUSED)
+def test_requests_that_make_no_sense_are_refused(
+    capsys, files, bundle_folder, tmp_path, words, message
+):
+    out = tmp_path / "out"
+    refused(capsys, 2, message, files["good"], "--bundle", bundle_folder, "--out", out, *words)
+    assert not out.exists()
+
+
+def test_an_output_folder_that_is_a_file_is_refused_and_kept(
+    capsys, files, bundle_folder, tmp_path
+):
+    (tmp_path / "out").write_text("mine")
+    words = [files["good"], "--arousal", 3, "--bundle", bundle_folder]
+    refused(capsys, 2, "is a file, a folder is needed", *words, "--out", tmp_path / "out")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_two_inputs_of_one_name_and_an_input_that_would_be_overwritten_are_refused(
+    capsys, files, tmp_path
+):
+    (tmp_path / "good.mp3").write_bytes(b"")
+    words = ["--arousal", 3, "--out", tmp_path / "out"]
+    refused(capsys, 2, "also called good", files["good"], tmp_path / "good.mp3", *words)
+    refused(capsys, 2, "also called good", files["good"], files["good"], *words)
+    words = ["--arousal", 3, "--out", files["good"].parent]
+    refused(capsys, 2, "would be overwritten", files["good"], *words)
+    link = tmp_path / "link"
+    link.symlink_to(files["good"].parent)
+    refused(capsys, 2, "would be overwritten", files["good"], "--arousal", 3, "--out", link)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "config.json: not found"),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json: not JSON"),
+        (lambda folder: (folder / "banks.safetensors").unlink(), "banks.safetensors: not found"),
+        (lambda folder: (folder / "banks.safetensors").write_bytes(b"x" * 99), "damaged file"),
+        (
+            lambda folder: (folder / "score_network-1-of-1.safetensors").write_bytes(b""),
+            "score_network: damaged file",
+        ),
+    ],
+)
+def test_a_spoilt_bundle_is_named(capsys, files, bundle_folder, tmp_path, spoil, message):
+    copy = tmp_path / "bundle"
+    copy.mkdir()
+    for path in bundle_folder.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    spoil(copy)
+    out = tmp_path / "out"
+    refused(capsys, 1, message, files["good"], "--arousal", 3, "--bundle", copy, "--out", out)
+    assert not out.exists()
+
+
+@pytest.mark.slow
+def test_an_output_folder_that_cannot_be_made_is_named(capsys, files, bundle_folder):
+    words = [files["good"], "--arousal", 3, "--bundle", bundle_folder, "--out", "/proc/converted"]
+    refused(capsys, 1, "/proc/converted: cannot be made a folder", *words)
