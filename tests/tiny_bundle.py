@@ -1,5 +1,6 @@
 """A bundle small enough to make in a test: what `bundle_folder` in conftest.py is made of."""
 
+import functools
 import pathlib
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 from emoconv_jax.audio.reading import read_audio
 from emoconv_jax.bundles import banks
 from emoconv_jax.bundles.format import BundleConfig, save_part, write_config
-from emoconv_jax.bundles.parts import FRAMES, ROLES, network_of
+from emoconv_jax.bundles.parts import ROLES, template_of
 from emoconv_jax.config import (
     EMOTIONS,
     AverageVoiceConfig,
@@ -33,12 +34,13 @@ CONFIG = BundleConfig(
 
 
 def make_bundle(folder: pathlib.Path) -> pathlib.Path:
-    """Writes freshly initialised parts, and banks of random embeddings of 80 utterances."""
+    """Writes parts of random weights, and banks of random embeddings of 80 utterances."""
     write_config(folder, CONFIG)
-    for number, role in enumerate(ROLES):
-        variables = jax.jit(network_of(role, CONFIG).init)(jax.random.key(number), *_inputs(role))
-        save_part(folder, role, jax.tree.map(np.asarray, variables))
     generator = np.random.default_rng(0)
+    for role in ROLES:
+        template = template_of(role, CONFIG)
+        draw = functools.partial(_draw, generator)
+        save_part(folder, role, jax.tree_util.tree_map_with_path(draw, template))
     count = 10 * len(EMOTIONS)
     labels = generator.uniform(1, 7, count)
     embeddings = generator.normal(size=(count, CONFIG.recogniser.embedding))
@@ -48,13 +50,13 @@ def make_bundle(folder: pathlib.Path) -> pathlib.Path:
     return folder
 
 
-def _inputs(role: str) -> tuple:
-    mel, mask = np.zeros((1, FRAMES, 80), np.float32), np.ones((1, FRAMES), np.float32)
-    if role != "score_network":
-        return mel, mask
-    sizes = CONFIG.score_network
-    speaker, emotion = np.zeros((1, sizes.speaker)), np.zeros((1, sizes.emotion))
-    return mel, mel, mask, np.zeros(1), speaker, emotion
+def _draw(generator: np.random.Generator, path: tuple, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+    """Draws weights that keep the size of what passes through; compiling `init` takes seconds."""
+    name = path[-1].key
+    if name in ("scale", "std") or leaf.ndim < 2:
+        return np.full(leaf.shape, 1.0 if name in ("scale", "std", "g") else 0.0, np.float32)
+    fan_in = np.prod(leaf.shape[:-1])
+    return (generator.normal(size=leaf.shape) / np.sqrt(fan_in)).astype(np.float32)
 
 
 def read_speech() -> np.ndarray:

@@ -62,13 +62,13 @@ class Request:
         seed: of start state and solver noise.
     """
 
-    arousal: float | None = None
-    mix: Mapping[str, float] | None = None
+    arousal: float | int | None = None
+    mix: Mapping[str, float | int] | None = None
     base: str | None = None
-    strength: float | None = None
+    strength: float | int | None = None
     solver: str = "maximum_likelihood"
     steps: int = DEFAULT_STEPS
-    guidance: float = 1.0
+    guidance: float | int = 1.0
     seed: int = 0
 
     def plan(self) -> plans.EmotionPlan:

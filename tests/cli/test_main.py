@@ -1,5 +1,6 @@
 """The entry point: help, exit codes, one line per fault, and nothing heavy for a question."""
 
+import pathlib
 import resource
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from emoconv_jax.cli.evaluate import ROWS, table
 from emoconv_jax.cli.main import COMMANDS, main
 from emoconv_jax.errors import UsageError
 
+SPLITS = pathlib.Path(__file__).parent.parent.parent / "data" / "splits" / "emoconv-small.json"
 HEAVY = ("jax", "tensorflow", "torch", "transformers", "librosa", "soundfile")
 
 
@@ -86,7 +88,7 @@ def test_a_question_loads_nothing_heavy_and_takes_under_a_second(question):
         (["prepare", "a"], "--out: missing"),
         (["prepare", "--out", "x"], "give corpus folders to prepare, or --bundle"),
         (["prepare", "a", "--out", "x", "--bundle", "b"], "one of the two"),
-        (["prepare", "a", "--out", "x", "--workers", "0"], "1"),
+        (["prepare", "a", "--out", "x", "--workers", "0"], "not a positive"),
         (["train"], "--config: missing"),
         (["train", "--config", "configs/absent.py", "--features", "f", "--workdir", "w"], "absent"),
         (["train", "--config", "configs/small.py:nobody"], "ValueError: 'nobody': no such trainee"),
@@ -113,19 +115,21 @@ def test_wrong_usage_is_one_line_and_exit_code_2(emoconv, words, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["prepare", "absent", "--out", "x"], "absent/manifest.tsv: not found"),
+        (["prepare", "absent", "--out", "x", "--splits", SPLITS], "absent/manifest.tsv: not fou"),
         (["prepare", "a", "--out", "x", "--splits", "absent.json"], "absent.json: No such file"),
         (["bundle", "--banks", "--out", "x", "--features", "absent"], "absent/index.json: not fou"),
         (["prepare", "--out", "absent", "--bundle", "b"], "absent/index.json: not found"),
         (["evaluate", "--features=f", "--corpora=c", "--out=o", "--bundle=b"], "b/config.json: "),
         (["demo", "--bundle", "absent", "--out", "x"], "absent/config.json: not found"),
-        (["bench", "--bundle", "absent"], "absent/config.json: not found"),
     ],
 )
-def test_what_cannot_be_done_is_one_line_and_exit_code_1(emoconv, tmp_path, words, message):
-    code, out, err = emoconv(*words)
+def test_what_cannot_be_done_is_one_line_and_exit_code_1(
+    emoconv, tmp_path, monkeypatch, words, message
+):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = emoconv(*words)
     assert code == 1
-    assert message in out + err
+    assert message in err
     assert err.startswith("emoconv: ")
     assert err.count("\n") == 1
     assert not list(tmp_path.iterdir())
@@ -137,7 +141,6 @@ def test_a_flag_given_twice_has_its_last_value(emoconv):
 
 
 def test_after_two_dashes_everything_is_a_file(emoconv):
-    assert "no such file" not in emoconv("convert", "--", "--frob")[2]
     assert "--out: missing" in emoconv("convert", "--", "--frob")[2]
 
 

@@ -21,6 +21,10 @@ from emoconv_jax.inference.converter import (
 )
 
 
+FINISHED: list[int] = []
+SHARED = {"steps": 3, "on_step": FINISHED.append}  # the same in all tests: one compilation
+
+
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
@@ -139,21 +143,21 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path):
 
 @pytest.mark.slow
 def test_the_conversion_is_as_long_as_the_source_and_depends_on_the_seed(converter, speech):
-    steps: list[int] = []
-    first = converter.convert(speech, arousal=6.0, steps=3, seed=1, on_step=steps.append)
+    FINISHED.clear()
+    first = converter.convert(speech, **SHARED, arousal=6, seed=1)
     assert first.audio.shape == speech.shape
     assert first.audio.dtype == np.float32
     assert np.isfinite(first.audio).all()
     assert np.abs(first.audio).max() <= 1.0
     assert first.mel.shape == (len(speech) // 256, 80)
-    assert steps == [1, 2, 3]
-    again = converter.convert(speech, arousal=6.0, steps=3, seed=1, on_step=steps.append)
-    other = converter.convert(speech, arousal=6.0, steps=3, seed=2, on_step=steps.append)
-    calmer = converter.convert(speech, arousal=1.0, steps=3, seed=1, on_step=steps.append)
+    assert FINISHED == [1, 2, 3]
+    again = converter.convert(speech, **SHARED, arousal=6, seed=1)
+    other = converter.convert(speech, **SHARED, arousal=6, seed=2)
+    calmer = converter.convert(speech, **SHARED, arousal=1, seed=1)
     np.testing.assert_array_equal(again.audio, first.audio)
     assert np.abs(other.mel - first.mel).max() > 0.1
     assert np.abs(calmer.mel - first.mel).max() > 1e-4
-    assert first.provenance["request"]["arousal"] == 6.0
+    assert first.provenance["request"]["arousal"] == 6
     assert first.provenance["source"] == "waveform"
     assert first.provenance["notice"] == CAUTION
 
@@ -180,7 +184,7 @@ def test_a_file_is_read_at_the_rate_of_the_bundle(converter, speech, tmp_path):
     soundfile.write(path, np.stack([speech, speech], axis=1), 22050)
     mono = tmp_path / "mono.wav"
     soundfile.write(mono, speech, 22050)
-    a, b = (converter.convert(p, mix={"sad": 1.0}, steps=1) for p in (path, mono))
+    a, b = (converter.convert(p, **SHARED, mix={"sad": 2}) for p in (path, mono))
     np.testing.assert_array_equal(a.audio, b.audio)
     assert a.provenance["source"] == "stereo.wav"
     assert a.provenance["conditions"] == ["sad"]
