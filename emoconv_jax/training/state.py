@@ -22,7 +22,7 @@ class TrainState:
         opt_state: of the optimiser.
     """
 
-    step: Int[Array, ""]
+    step: Int[Array, "..."]  # a scalar; replicas add a leading axis outside of pmap
     params: Any
     ema_params: Any
     opt_state: Any

@@ -20,7 +20,6 @@ from emoconv_jax.inference.converter import (
     resolve,
 )
 
-
 FINISHED: list[int] = []
 SHARED = {"steps": 3, "on_step": FINISHED.append}  # the same in all tests: one compilation
 
