@@ -32,7 +32,7 @@ TRAINEES = {
         "ema": 0.995,
     },
     "score_network": {
-        "network": {"width": 32, "condition_width": 64},
+        "network": {"width": 32, "condition_width": 64, "conditioning": "blocks"},
         "batch": 8,
         "frames": 128,
         "steps": 900,

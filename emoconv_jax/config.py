@@ -37,15 +37,23 @@ class MelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class DiffusionConfig:
-    """The noise schedule beta_t = beta_0 + t (beta_1 - beta_0)."""
+    """The noise schedule beta_t = beta_0 + t (beta_1 - beta_0).
+
+    `start` is the time from which a conversion runs backwards unless the user names another.
+    """
 
     beta_0: float = 0.05
     beta_1: float = 20.0
+    start: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
 class ScoreNetworkConfig:
-    """The score U-Net. `emotion=0` is DiffVC without an emotion; `head` says what it predicts."""
+    """The score U-Net. `emotion=0` is DiffVC without an emotion; `head` says what it predicts.
+
+    `conditioning` says where speaker and emotion enter: "input" as planes beside the image (the
+    reference), "blocks" into every residual block as well (ours).
+    """
 
     mels: int = 80
     width: int = 256
@@ -56,6 +64,7 @@ class ScoreNetworkConfig:
     emotion: int = 256
     reference_block: bool = False
     head: str = "velocity"  # "velocity" (ours) or "score" (the reference)
+    conditioning: str = "input"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +144,9 @@ class TrainingConfig:
         seed: of initial parameters, order, crops and every draw of the step.
         loss: "tweedie" (L_s + lambda_t L_m(X0_hat)), "score" (L_s) or "xt" (L_s + L_m(X_t)).
         condition_dropout: share of examples that see no emotion.
+        bank_share: share of examples that see not their own emotion embedding but the bank's, the
+            mean over many voices, which is all that a conversion has. An own embedding also tells
+            the voice, and a network that reads it there does not listen to the d-vector.
         gain_db: the recogniser hears each example louder or softer by up to this.
         masked_bands: the recogniser loses up to this many neighbouring mel bins per example.
     """
@@ -153,6 +165,7 @@ class TrainingConfig:
     seed: int = 0
     loss: str = "tweedie"
     condition_dropout: float = 0.1
+    bank_share: float = 0.5
     gain_db: float = 12.0
     masked_bands: int = 12
 

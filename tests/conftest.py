@@ -33,6 +33,14 @@ def bundle_folder(tmp_path_factory) -> pathlib.Path:
     return make_bundle(tmp_path_factory.mktemp("bundles") / "tiny")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compilation_cache(tmp_path_factory) -> None:
+    """Shares compiled networks among all tests and the commands that they start."""
+    folder = tmp_path_factory.mktemp("compiled")
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+
+
 @pytest.fixture(scope="session")
 def converter(bundle_folder):
     """Returns the converter of that bundle, with the real speaker encoder and vocoder."""

@@ -78,8 +78,8 @@ def read_config(folder: pathlib.Path) -> BundleConfig:
         The configuration.
 
     Raises:
-        EmoconvError: not a bundle, unknown fields, another format, or a vocoder whose mel is not
-            the bundle's.
+        EmoconvError: not a bundle, unknown fields, another format, a start out of range, or a
+            vocoder whose mel is not the bundle's.
     """
     path = folder / CONFIG_FILE
     data = _read_json(path)
@@ -87,6 +87,10 @@ def read_config(folder: pathlib.Path) -> BundleConfig:
     if isinstance(data, dict) and data.get("format", FORMAT) != FORMAT:
         raise EmoconvError(f"{path}: format is {data['format']!r:.40}, this version reads {FORMAT}")
     config = from_dict(BundleConfig, data, f"{path}:")
+    if not 0 < config.diffusion.start <= 1:
+        raise EmoconvError(
+            f"{path}: diffusion.start is {config.diffusion.start}, allowed is above 0 and up to 1"
+        )
     if config.vocoder.mel != config.mel:
         fields = dataclasses.fields(MelConfig)
         name = next(

@@ -39,6 +39,13 @@ def define(flags: absl_flags.FlagValues) -> None:
     text("solver", "maximum_likelihood", "how the reverse process is solved", flag_values=flags)
     absl_flags.DEFINE_integer("steps", 30, "of the solver", flag_values=flags)
     number("guidance", 1.0, "exaggerates the emotion above 1", flag_values=flags)
+    number(
+        "start",
+        None,
+        "keep more of the source's voice and melody the lower it is, above 0 and up to 1 "
+        "(the bundle's own)",
+        flag_values=flags,
+    )
     absl_flags.DEFINE_integer("seed", 0, "of the noise", flag_values=flags)
 
 
@@ -99,6 +106,7 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
         "solver": flags.solver,
         "steps": flags.steps,
         "guidance": flags.guidance,
+        "start": flags.start,
         "seed": flags.seed,
     }
     wanted = Request(**request)

@@ -55,12 +55,18 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
     from emoconv_jax.audio.writing import write_audio
     from emoconv_jax.evaluation.measures import measure
     from emoconv_jax.evaluation.page import HEADINGS, Item, draw, figures, write_page
-    from emoconv_jax.inference.converter import CAUTION, MOST_SECONDS, EmotionConverter
+    from emoconv_jax.inference.converter import (
+        CAUTION,
+        MOST_SECONDS,
+        EmotionConverter,
+        open_bundle,
+    )
 
-    print("loading the networks", flush=True)
-    converter = EmotionConverter.from_pretrained(flags.bundle)
-    mel = converter.config.mel
+    config, banks = open_bundle(pathlib.Path(flags.bundle))
+    mel = config.mel
     audio = read_audio(source, mel.sample_rate_hz, max_seconds=MOST_SECONDS)
+    print("loading the networks", flush=True)
+    converter = EmotionConverter(pathlib.Path(flags.bundle), config, banks)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,7 +1,7 @@
 """Measures conversions of held-out speech: does the arousal arrive, does the voice stay.
 
 usage: emoconv evaluate --features FEATURES --corpora DIR --out DIR [--bundle BUNDLE]
-                        [--split test] [--limit 48] [--steps 30] [--seed 0]
+                        [--split test] [--limit 48] [--steps 30] [--start T] [--seed 0]
 
 Converts each chosen utterance to arousal 1 and 7, measures the outputs and prints a table. An
 interrupted run continues where it was.
@@ -45,6 +45,9 @@ def define(flags: absl_flags.FlagValues) -> None:
     text("split", "test", "which utterances", flag_values=flags)
     whole("limit", 48, "utterances at most", 1, flag_values=flags)
     whole("steps", 30, "of the solver", 1, flag_values=flags)
+    absl_flags.DEFINE_float(
+        "start", None, "where conversion starts (the bundle's own)", flag_values=flags
+    )
     whole("seed", 0, "of choice and noise", flag_values=flags)
 
 
@@ -76,6 +79,7 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
         limit=flags.limit,
         steps=flags.steps,
         seed=flags.seed,
+        start=flags.start,
     )
     print(table(summary))
     return 0

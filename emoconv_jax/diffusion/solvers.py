@@ -1,12 +1,12 @@
-"""Solvers of the reverse process: from noise at t = 1 to a mel at t = 0 in N equal steps.
+"""Solvers of the reverse process: from noise at t = 1 to a mel at t = 0 in N steps.
 
 On the residual U = X - Y every solver here is a linear step with its own three coefficients,
 
-    (1)  U' = a U + b score + c z,   z ~ N(0, I),   h = 1/N,   t = 1, 1 - h, .., h
+    (1)  U' = a U + b score + c z,   z ~ N(0, I),   from t to s = t - h
 
     (2)  probability flow     a = 1 + beta_t h / 2,   b = beta_t h / 2,   c = 0
     (3)  Euler-Maruyama       a = 1 + beta_t h / 2,   b = beta_t h,       c = sqrt(beta_t h)
-    (4)  maximum likelihood, with s = t - h, g(p, q) = alpha_q / alpha_p:
+    (4)  maximum likelihood, with g(p, q) = alpha_q / alpha_p:
          a = mu + nu / g(0, t),   b = g(0, s) (1 - g(s, t)^2) / g(0, t)
          c = sqrt((1 - g(0, s)^2) (1 - g(s, t)^2) / (1 - g(0, t)^2))
          mu = g(s, t) (1 - g(0, s)^2) / (1 - g(0, t)^2)
@@ -15,7 +15,12 @@ On the residual U = X - Y every solver here is a linear step with its own three 
 Coefficients are computed in float64 and then cast: in float32 those of (4) lose 1.7 % at
 N = 100 and 73 % at N = 500.
 
-Source: DiffVC (arXiv 2109.13821), section 4; (1) collects its kappa and omega into a and b.
+The process may start at an earlier time t_0 < 1 from the source itself under that time's noise: the
+coarse shape that the noise leaves standing (voice, melody, timing) is kept, what it covers is drawn
+anew. t_0 = 1 keeps nothing, as in the papers.
+
+Source: DiffVC (arXiv 2109.13821), section 4; (1) collects its kappa and omega into a and b. Starts
+below 1: SDEdit (arXiv 2108.01073).
 """
 
 import dataclasses
@@ -33,6 +38,7 @@ from emoconv_jax.shapes import Array, Float, Key
 ScoreOf = Callable[[Array, Array, tuple[int, ...]], Array]
 """`score_of(xt, t, active)`: `b f m`, `b` and condition indices to scores `k b f m`."""
 
+Grid = Float[np.ndarray, "edges"]
 START_FOLD = 2**31 - 1  # no solver has that many steps, so start and step noise never coincide
 
 
@@ -45,73 +51,65 @@ class Coefficients:
     noise: Float[np.ndarray, "s"]
 
 
-def step_times(steps: int) -> Float[np.ndarray, "s"]:
-    """Returns the times at which the steps start.
+def time_grid(steps: int, start: float = 1.0) -> Float[np.ndarray, "edges"]:
+    """Returns the times between which the steps lead, equally spaced.
 
     Args:
         steps: number of steps N, at least 1.
+        start: the first time t_0, above 0 and at most 1.
 
     Returns:
-        1, 1 - 1/N, .., 1/N in float64.
+        t_0, t_0 (N - 1) / N, .., t_0 / N, 0 in float64.
 
     Raises:
-        UsageError: fewer than one step.
+        UsageError: fewer than one step, or a start out of range.
     """
     if steps < 1:
         raise UsageError(f"steps: found {steps}, at least 1 is needed")
-    return np.arange(steps, 0, -1, dtype=np.float64) / steps
+    if not 0 < start <= 1:
+        raise UsageError(f"start: found {start}, allowed is above 0 and up to 1")
+    return start * np.arange(steps, -1, -1, dtype=np.float64) / steps
 
 
-def probability_flow(sde: MeanRevertingSDE, steps: int) -> Coefficients:
+def probability_flow(sde: MeanRevertingSDE, grid: Grid) -> Coefficients:
     """Returns the coefficients (2): Euler steps of the deterministic flow.
 
     Args:
         sde: the forward process.
-        steps: number of steps, at least 1.
+        grid: from `time_grid`, or any other that falls to 0.
 
     Returns:
         The coefficients of all steps.
-
-    Raises:
-        UsageError: fewer than one step.
     """
-    rate = np.asarray(sde.beta(step_times(steps))) / steps
-    return Coefficients(1 + 0.5 * rate, 0.5 * rate, np.zeros(steps))
+    rate = np.asarray(sde.beta(grid[:-1])) * -np.diff(grid)
+    return Coefficients(1 + 0.5 * rate, 0.5 * rate, np.zeros(len(rate)))
 
 
-def euler_maruyama(sde: MeanRevertingSDE, steps: int) -> Coefficients:
+def euler_maruyama(sde: MeanRevertingSDE, grid: Grid) -> Coefficients:
     """Returns the coefficients (3): Euler steps of the reverse SDE.
 
     Args:
         sde: the forward process.
-        steps: number of steps, at least 1.
+        grid: from `time_grid`, or any other that falls to 0.
 
     Returns:
         The coefficients of all steps.
-
-    Raises:
-        UsageError: fewer than one step.
     """
-    rate = np.asarray(sde.beta(step_times(steps))) / steps
+    rate = np.asarray(sde.beta(grid[:-1])) * -np.diff(grid)
     return Coefficients(1 + 0.5 * rate, rate, np.sqrt(rate))
 
 
-def maximum_likelihood(sde: MeanRevertingSDE, steps: int) -> Coefficients:
+def maximum_likelihood(sde: MeanRevertingSDE, grid: Grid) -> Coefficients:
     """Returns the coefficients (4), with which each step is the exact Gaussian posterior.
 
     Args:
         sde: the forward process.
-        steps: number of steps, at least 1.
+        grid: from `time_grid`, or any other that falls to 0.
 
     Returns:
         The coefficients of all steps; the last adds no noise.
-
-    Raises:
-        UsageError: fewer than one step.
     """
-    times = step_times(steps)
-    now = np.asarray(sde.beta_integral(times))
-    after = np.asarray(sde.beta_integral(np.append(times[1:], 0.0)))
+    now, after = (np.asarray(sde.beta_integral(times)) for times in (grid[:-1], grid[1:]))
     lost = -np.expm1(after - now)  # 1 - g(s, t)^2
     noise_now, noise_after = -np.expm1(-now), -np.expm1(-after)
     growth = np.exp(0.5 * (now - after))  # g(0, s) / g(0, t)
@@ -123,7 +121,7 @@ def maximum_likelihood(sde: MeanRevertingSDE, steps: int) -> Coefficients:
     )
 
 
-SOLVERS: dict[str, Callable[[MeanRevertingSDE, int], Coefficients]] = {
+SOLVERS: dict[str, Callable[[MeanRevertingSDE, Grid], Coefficients]] = {
     "probability_flow": probability_flow,
     "euler_maruyama": euler_maruyama,
     "maximum_likelihood": maximum_likelihood,
@@ -135,20 +133,22 @@ def start_state(
     x_source: Float[Array, "b f m"],
     average_voice: Float[Array, "b f m"],
     keys: Key[Array, "b"],
+    start: float = 1.0,
 ) -> Float[Array, "b f m"]:
-    """Returns the state at t = 1: almost all average voice, under unit noise.
+    """Returns the state from which the reverse process starts: noisy source.
 
     Args:
         sde: the forward process.
         x_source: log-mel of the source.
         average_voice: its average voice.
         keys: one typed key per utterance; the same keys may then go to `sample`.
+        start: the time t_0 of the state, 0 to 1; at 1 it is average voice under unit noise.
 
     Returns:
-        alpha_1 X_source + (1 - alpha_1) Y + N(0, I).
+        alpha X_source + (1 - alpha) Y + sigma N(0, I), with alpha and sigma of t_0.
     """
-    mean, _ = sde.marginal(x_source, average_voice, 1.0)
-    return mean + _noise(keys, START_FOLD, x_source)
+    mean, std = sde.marginal(x_source, average_voice, start)
+    return mean + std * _noise(keys, START_FOLD, x_source)
 
 
 def sample(
@@ -161,6 +161,7 @@ def sample(
     average_voice: Float[Array, "b f m"],
     mask: Float[Array, "b f"],
     keys: Key[Array, "b"],
+    start: float = 1.0,
     on_step: Callable[[int], None] | None = None,
 ) -> Float[Array, "b f m"]:
     """Runs the reverse process under an emotion plan, with one scan per segment.
@@ -175,10 +176,11 @@ def sample(
             utterance and the static tuple of active condition indices.
         segments: the plan's segments (static), covering all steps in order.
         weights: the plan's weights; may be traced.
-        x_start: the state at t = 1, see `start_state`.
+        x_start: the state at time `start`, see `start_state`.
         average_voice: log-mel of the average voice.
         mask: 1.0 on real frames; padding stays 0 throughout.
         keys: one typed key per utterance.
+        start: the time of `x_start` (static).
         on_step: called on the host with the number of finished steps, 1..N (static). Calls
             are not ordered against the caller's own code; `jax.effects_barrier` waits for them.
 
@@ -186,16 +188,17 @@ def sample(
         The log-mel at t = 0, zero on padding.
 
     Raises:
-        UsageError: an unknown solver, or segments that do not cover the weights' steps.
+        UsageError: an unknown solver, a start out of range, or segments that do not cover the
+            weights' steps.
     """
     steps = weights.shape[0]
-    times, table = _table(solver, sde, steps)
+    times, table = _table(solver, sde, time_grid(steps, start))
     _check_segments(segments, steps)
     real = mask[:, :, None]
     average_voice = average_voice * real
     xt = x_start * real
-    for start, stop, active in segments:
-        rows = jnp.asarray(weights)[start:stop, jnp.array(active)]
+    for begin, stop, active in segments:
+        rows = jnp.asarray(weights)[begin:stop, jnp.array(active)]
 
         def body(xt: Array, step: tuple, active: tuple[int, ...] = active) -> tuple[Array, None]:
             index, t, coefficients, row = step
@@ -206,8 +209,8 @@ def sample(
                 _report(on_step, index, xt)
             return xt, None
 
-        steps_here = slice(start, stop)
-        run = (jnp.arange(start, stop), times[steps_here], table[steps_here], rows)
+        steps_here = slice(begin, stop)
+        run = (jnp.arange(begin, stop), times[steps_here], table[steps_here], rows)
         xt, _ = jax.lax.scan(body, xt, run)
     return xt
 
@@ -255,13 +258,13 @@ def mixed(
     return jnp.sum(factor * scores, axis=0)
 
 
-def _table(solver: str, sde: MeanRevertingSDE, steps: int) -> tuple[Array, Array]:
+def _table(solver: str, sde: MeanRevertingSDE, grid: Grid) -> tuple[Array, Array]:
     """Returns times `s` and coefficients `s 3` in float32."""
     if solver not in SOLVERS:
         raise UsageError(f"solver: found {solver!r}, allowed are: {', '.join(SOLVERS)}")
-    found = SOLVERS[solver](sde, steps)
+    found = SOLVERS[solver](sde, grid)
     columns = np.stack([found.residual, found.score, found.noise], axis=1)
-    return jnp.asarray(step_times(steps), jnp.float32), jnp.asarray(columns, jnp.float32)
+    return jnp.asarray(grid[:-1], jnp.float32), jnp.asarray(columns, jnp.float32)
 
 
 def _check_segments(segments: tuple[Segment, ...], steps: int) -> None:

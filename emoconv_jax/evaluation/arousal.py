@@ -19,6 +19,7 @@ import json
 import os
 import pathlib
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -27,7 +28,7 @@ from emoconv_jax.audio.reading import read_audio
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.evaluation.measures import measure, nearest_speaker
 from emoconv_jax.inference.converter import EmotionConverter
-from emoconv_jax.pipeline.store import FeatureStore, Utterance
+from emoconv_jax.pipeline.store import FeatureStore
 
 SETTINGS_FILE = "settings.json"
 ROWS_FILE = "rows.jsonl"
@@ -151,6 +152,7 @@ def evaluate(
     limit: int = 48,
     steps: int = 30,
     seed: int = 0,
+    start: float | None = None,
 ) -> dict:
     """Converts held-out utterances to a low and a high target and counts.
 
@@ -164,6 +166,7 @@ def evaluate(
         limit: utterances at most.
         steps: of the solver.
         seed: of choice and noise.
+        start: diffusion time from which the sources are converted; None is the bundle's own.
 
     Returns:
         The summary, as `summarise` gives it.
@@ -172,7 +175,9 @@ def evaluate(
         EmoconvError: no utterances, a source that cannot be read, or an `out` of other settings.
     """
     out.mkdir(parents=True, exist_ok=True)
-    settings = {"bundle": converter.config.name, "split": split, "steps": steps, "seed": seed}
+    start = converter.config.diffusion.start if start is None else start
+    request = {"steps": steps, "seed": seed, "start": start}
+    settings = {"bundle": converter.config.name, "split": split} | request
     _claim(out / SETTINGS_FILE, settings)
     voices, done = Voices(store, split), _read_rows(out / ROWS_FILE)
     jobs = [(i, target) for i in choose(store, split, limit, seed) for target in targets]
@@ -182,7 +187,7 @@ def evaluate(
             utterance = store.utterances[index]
             row = done.get((utterance.corpus, utterance.path, target))
             if row is None:
-                row = _convert(converter, voices, corpora, index, utterance, target, steps, seed)
+                row = _convert(converter, voices, corpora, index, target, request)
                 file.write(json.dumps(dataclasses.asdict(row)) + "\n")
                 file.flush()
             rows.append(row)
@@ -196,15 +201,13 @@ def _convert(
     voices: Voices,
     corpora: pathlib.Path,
     index: int,
-    utterance: Utterance,
     target: float,
-    steps: int,
-    seed: int,
+    request: dict[str, Any],
 ) -> Row:
     """Returns the figures of one utterance at one target."""
-    mel = converter.config.mel
+    mel, utterance = converter.config.mel, voices.store.utterances[index]
     audio = read_audio(corpora / utterance.corpus / utterance.path, mel.sample_rate_hz)
-    converted = converter.convert(audio, arousal=target, steps=steps, seed=seed).audio
+    converted = converter.convert(audio, arousal=target, **request).audio
     found = measure(converted, mel, converter.emotion, converter.speaker)
     return Row(
         corpus=utterance.corpus,

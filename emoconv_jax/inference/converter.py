@@ -59,6 +59,8 @@ class Request:
         solver: of `diffusion.solvers`.
         steps: of the solver.
         guidance: w of s_null + w (s - s_null); 1 is no guidance.
+        start: diffusion time from which the source is converted, above 0 and at most 1: the lower,
+            the more of its voice and melody stays. None is the bundle's own.
         seed: of start state and solver noise.
     """
 
@@ -69,6 +71,7 @@ class Request:
     solver: str = "maximum_likelihood"
     steps: int = DEFAULT_STEPS
     guidance: float | int = 1.0
+    start: float | int | None = None
     seed: int = 0
 
     def plan(self) -> plans.EmotionPlan:
@@ -83,6 +86,8 @@ class Request:
             raise UsageError(f"steps: found {self.steps}, allowed is 1..{MOST_STEPS}")
         if not np.isfinite(self.guidance):
             raise UsageError(f"guidance: found {self.guidance}, a finite number is needed")
+        if self.start is not None and not 0 < self.start <= 1:
+            raise UsageError(f"start: found {self.start}, allowed is above 0 and up to 1")
         if (self.arousal is None) == (self.mix is None):
             raise UsageError("give arousal or mix, one of the two")
         if not 0 <= self.seed < SEEDS:
@@ -274,13 +279,15 @@ class EmotionConverter:
         """
         wanted = Request(**request)
         plan, embeddings = self.resolve(wanted)
+        start = self.config.diffusion.start if wanted.start is None else float(wanted.start)
+        wanted = dataclasses.replace(wanted, start=start)
         rate_hz = self.config.mel.sample_rate_hz
         if isinstance(source, np.ndarray):
             audio, name = _checked(source, rate_hz), "waveform"
         else:
             audio = read_audio(source, rate_hz, max_seconds=MOST_SECONDS)
             name = pathlib.Path(source).name
-        mel = self._sample(audio, plan, embeddings, wanted, on_step)
+        mel = self._sample(audio, plan, embeddings, wanted, start, on_step)
         converted = self.vocoder(mel)
         fitted = np.zeros(len(audio), np.float32)  # the mel drops the last samples of a hop
         fitted[: min(len(audio), len(converted))] = converted[: len(audio)]
@@ -306,6 +313,7 @@ class EmotionConverter:
         plan: plans.EmotionPlan,
         embeddings: np.ndarray,
         request: Request,
+        start: float,
         on_step: Callable[[Any], None] | None,
     ) -> np.ndarray:
         """Returns the converted log-mel of a waveform."""
@@ -325,6 +333,7 @@ class EmotionConverter:
             keys,
             solver=request.solver,
             segments=plan.segments(),
+            start=start,
             on_step=on_step,
         )
         found = np.asarray(sampled)[0, : len(source)]

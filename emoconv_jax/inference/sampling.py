@@ -35,7 +35,9 @@ class Sampler:
         self.head = config.score_network.head
         self.network: Any = network_of("score_network", config)
         self.variables = variables
-        self._sample = jax.jit(self._run, static_argnames=("solver", "segments", "on_step"))
+        self._sample = jax.jit(
+            self._run, static_argnames=("solver", "segments", "start", "on_step")
+        )
 
     def __call__(
         self,
@@ -49,6 +51,7 @@ class Sampler:
         *,
         solver: str,
         segments: Segments,
+        start: float = 1.0,
         on_step: Callable[[Any], None] | None = None,
     ) -> Float[Array, "b f m"]:
         """Draws the target log-mel of each utterance.
@@ -63,6 +66,7 @@ class Sampler:
             keys: one per utterance.
             solver: a key of `diffusion.solvers.SOLVERS`.
             segments: of the plan.
+            start: diffusion time of the start state, above 0 and at most 1.
             on_step: called with the step's number as each one ends.
 
         Returns:
@@ -79,6 +83,7 @@ class Sampler:
             keys,
             solver=solver,
             segments=segments,
+            start=start,
             on_step=on_step,
         )
 
@@ -95,23 +100,25 @@ class Sampler:
         *,
         solver,
         segments,
+        start,
         on_step,
     ) -> Array:
         score_of = functools.partial(
             self._scores, variables, average_voice, mask, speaker, emotions
         )
         pairs = jax.vmap(jax.random.split)(keys)
-        start = solvers.start_state(self.sde, x_source, average_voice, pairs[:, 0])
+        x_start = solvers.start_state(self.sde, x_source, average_voice, pairs[:, 0], start)
         return solvers.sample(
             solver,
             self.sde,
             score_of,
             segments,
             weights,
-            start,
+            x_start,
             average_voice,
             mask,
             pairs[:, 1],
+            start=start,
             on_step=on_step,
         )
 

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from emoconv_jax.config import EMOTIONS
+from emoconv_jax.bundles.banks import Banks
+from emoconv_jax.config import AROUSAL_HIGH, AROUSAL_LOW, EMOTIONS
 from emoconv_jax.pipeline.phones import PHONES
 from emoconv_jax.pipeline.store import FeatureStore
 from emoconv_jax.shapes import Float, Int
@@ -26,7 +27,7 @@ class Batch(NamedTuple):
         index: position of each example in the global batch.
         average_voice: the target (average-voice encoder) or Y (score network).
         speaker: d-vectors.
-        emotion: recogniser embeddings.
+        emotion: embeddings of the recogniser, or of the banks.
         emotion_label: index into the vocabulary, -1 unknown.
         arousal_label: 1..7, -1 unknown.
     """
@@ -53,6 +54,8 @@ class Batches:
         batch: int,
         frames: int,
         seed: int,
+        banks: Banks | None = None,
+        bank_share: float = 0.0,
         host: int = 0,
         hosts: int = 1,
     ):
@@ -65,11 +68,14 @@ class Batches:
             batch: examples in the global batch, a multiple of `hosts`.
             frames: of a crop; shorter utterances are padded and masked.
             seed: of order and crops.
+            banks: what stands in for an utterance's own emotion embedding.
+            bank_share: how often it does, 0 to 1.
             host: which slice this process reads.
             hosts: how many processes share a batch.
         """
         self.store, self.selection, self.trainee = store, selection, trainee
         self.batch, self.frames, self.seed = batch, frames, seed
+        self.banks, self.bank_share = banks, bank_share
         self.positions = range(batch * host // hosts, batch * (host + 1) // hosts)
 
     def at(self, step: int) -> Batch:
@@ -100,7 +106,12 @@ class Batches:
         return batch._replace(
             average_voice=self._stack("average_voice", crops, pad=0.0),
             speaker=np.array(self.store.array("speaker")[indices], dtype=np.float32),
-            emotion=np.array(self.store.array("emotion")[indices], dtype=np.float32),
+            emotion=np.stack(
+                [
+                    self._emotion(i, first + offset)
+                    for i, offset in zip(indices, self.positions, strict=True)
+                ]
+            ),
         )
 
     def __iter__(self) -> Iterator[Batch]:
@@ -117,6 +128,20 @@ class Batches:
         room = self.store.utterances[index].frames - self.frames
         draw = np.random.default_rng([self.seed, 1, position]).random()
         return index, int(draw * (room + 1)) if room > 0 else 0
+
+    def _emotion(self, index: int, position: int) -> np.ndarray:
+        """Returns an utterance's own embedding or, drawn by position, a bank's in its place.
+
+        Half of the banks are those of its emotion's name, half those of its arousal.
+        """
+        utterance, banks = self.store.utterances[index], self.banks
+        draw = np.random.default_rng([self.seed, 2, position]).random()
+        if banks is not None and draw < self.bank_share:
+            if utterance.emotion in banks.emotions and draw < self.bank_share / 2:
+                return banks.emotion(utterance.emotion)
+            if utterance.arousal >= AROUSAL_LOW:
+                return banks.arousal(min(utterance.arousal, AROUSAL_HIGH))
+        return np.array(self.store.array("emotion")[index], dtype=np.float32)
 
     def _mask(self, index: int) -> np.ndarray:
         real = min(self.store.utterances[index].frames, self.frames)

@@ -24,6 +24,9 @@ SCORE_NETWORK_RULES = (
     # time and condition
     Rule(r"(mlp|cond_block)\.(\d)\.weight", r"\1_\2/kernel", "linear"),
     Rule(r"(mlp|cond_block)\.(\d)\.bias", r"\1_\2/bias"),
+    # ours, where conditions enter every block
+    Rule(r"cond_time\.weight", "cond_time/kernel", "linear"),
+    Rule(r"cond_time\.bias", "cond_time/bias"),
     # reference block
     Rule(r"ref_block\.(mlp\d)\.1\.weight", r"ref_block/\1/kernel", "linear"),
     Rule(r"ref_block\.(mlp\d)\.1\.bias", r"ref_block/\1/bias"),

@@ -47,10 +47,10 @@ def export(workdir: pathlib.Path, bundle: pathlib.Path, store: FeatureStore) -> 
     statistics = loop.statistics_of(run, store)
     trainee = make_trainee(run, statistics)
     like = jax.eval_shape(
-        lambda key: init_state(trainee.init(key), make_optimizer(run)), jax.random.key(0)
+        lambda key: vars(init_state(trainee.init(key), make_optimizer(run))), jax.random.key(0)
     )
     with Checkpoints(workdir / "checkpoints") as checkpoints:
-        state = TrainState(**checkpoints.restore(vars(like)))
+        state = TrainState(**checkpoints.restore(like))
     if (bundle / CONFIG_FILE).is_file():
         config = read_config(bundle)
     else:
@@ -80,13 +80,6 @@ def build_banks(bundle: pathlib.Path, store: FeatureStore, split: str = "a") -> 
     chosen = store.select(lambda u: u.split == split and bool(u.emotion))
     if not len(chosen):
         raise EmoconvError(f"{store.folder}: no utterance with an emotion in split {split!r}")
-    utterances = [store.utterances[i] for i in chosen]
-    banks = bank_file.build(
-        np.array(store.array("emotion")[chosen]),
-        np.array([u.arousal for u in utterances]),
-        np.array(store.array("arousal")[chosen]),
-        [u.emotion for u in utterances],
-        [u.speaker for u in utterances],
-    )
+    banks = loop.build_banks(store, chosen)
     bank_file.save_banks(bundle, banks)
     return banks

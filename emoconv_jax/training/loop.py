@@ -18,6 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from emoconv_jax.bundles.banks import Banks, build
 from emoconv_jax.checkpointing.checkpoints import Checkpoints
 from emoconv_jax.config import TrainingConfig, to_dict
 from emoconv_jax.errors import EmoconvError
@@ -93,7 +94,8 @@ def train(
         f"{config.steps * config.batch} examples of {config.frames} frames"
     )
     describe = functools.partial(Batches, store, trainee=config.trainee, batch=config.batch)
-    batches = describe(selection, frames=config.frames, seed=config.seed)
+    stand_in = {"banks": banks_of(config, store), "bank_share": config.bank_share}
+    batches = describe(selection, frames=config.frames, seed=config.seed, **stand_in)
     held_out = describe(watched, frames=config.frames, seed=VALIDATION_SEED)
     with Checkpoints(workdir / "checkpoints") as checkpoints, _Stop() as stop:
         if checkpoints.latest() is not None:
@@ -171,6 +173,42 @@ def statistics_of(config: TrainingConfig, store: FeatureStore) -> Any | None:
     some = np.random.default_rng(config.seed).permutation(selection)[:STATISTICS_UTTERANCES]
     mels = [np.array(store.frames_of("mel", int(i)), dtype=np.float32) for i in sorted(some)]
     return measure_statistics(mels)
+
+
+def banks_of(config: TrainingConfig, store: FeatureStore) -> Banks | None:
+    """Returns the banks that a score network sees in place of some own embeddings; None for others.
+
+    Args:
+        config: of the run.
+        store: encoded features.
+
+    Returns:
+        Banks over the training splits, or None where nothing in them has an emotion.
+    """
+    if config.trainee != "score_network" or config.bank_share == 0:
+        return None
+    chosen = store.select(lambda u: u.split in config.splits and bool(u.emotion))
+    return build_banks(store, chosen) if len(chosen) else None
+
+
+def build_banks(store: FeatureStore, chosen: np.ndarray) -> Banks:
+    """Builds the banks of some utterances.
+
+    Args:
+        store: encoded features.
+        chosen: indices of utterances with an emotion.
+
+    Returns:
+        The banks.
+    """
+    utterances = [store.utterances[i] for i in chosen]
+    return build(
+        np.array(store.array("emotion")[chosen]),
+        np.array([u.arousal for u in utterances]),
+        np.array(store.array("arousal")[chosen]),
+        [u.emotion for u in utterances],
+        [u.speaker for u in utterances],
+    )
 
 
 def _claim(workdir: pathlib.Path, config: TrainingConfig) -> None:

@@ -207,6 +207,7 @@ BASE = {"name": "x", "licence": "MIT"}
         (BASE | {"score_network": {"widht": 8}}, "json: score_network.widht: unknown field"),
         (BASE | {"recogniser": {"maps": [1, "2"]}}, r"json: recogniser.maps\[1\]: found str"),
         (BASE | {"format": 2, "new": 1}, "format is 2, this version reads 1"),
+        (BASE | {"diffusion": {"start": 0}}, "diffusion.start is 0.0, allowed is above 0"),
         (BASE | {"format": "1"}, "format is '1', this version reads 1"),
         (
             BASE | {"vocoder": {"mel": {"hop_samples": 300}}},

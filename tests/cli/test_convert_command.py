@@ -91,46 +91,51 @@ def read(path: pathlib.Path) -> np.ndarray:
     return audio
 
 
-@pytest.fixture(scope="module")
-def batch(files, bundle_folder, tmp_path_factory):
-    """One run over two good files and every bad one, the good ones not last."""
-    out = tmp_path_factory.mktemp("batch") / "made" / "deeper"
-    inputs = [files["good"], *(files[name] for name in BAD), files["copy"]]
-    words = ["--bundle", bundle_folder, "--out", out, "--arousal", 6, "--steps", 2, "--seed", 1]
-    return emoconv("convert", *inputs, *words, JAX_LOG_COMPILES="1"), out
-
-
 @pytest.mark.slow
-def test_a_batch_goes_on_past_bad_files_and_says_so(batch, files):
-    done, out = batch
+def test_a_batch_goes_on_past_bad_files(files, speech, bundle_folder, tmp_path):
+    """One run over two good files and every bad one, the good ones first and last."""
+    out = tmp_path / "made" / "deeper"
+    inputs = [files["good"], *(files[name] for name in BAD), files["copy"]]
+    words = ["--bundle", bundle_folder, "--arousal", 6, "--steps", 2]
+    done = emoconv("convert", *inputs, *words, "--out", out, "--seed", 1, JAX_LOG_COMPILES="1")
     assert done.returncode == 1
+    assert "Traceback" not in done.stderr
     *lines, last = told(done)
-    assert len(lines) == len(BAD)
     for line, (name, message) in zip(lines, BAD.items(), strict=True):
         assert str(files[name]) in line
         assert re.search(message, line), line
         assert len(line) < 400
     assert last == f"emoconv: {len(BAD)} of {len(BAD) + 2} failed"
-    assert "Traceback" not in done.stderr
     assert done.stdout.split() == [str(out / "good.wav"), str(out / "copy.wav")]
-
-
-@pytest.mark.slow
-def test_good_files_are_converted_whole_with_their_provenance_and_nothing_is_left(
-    batch, files, speech
-):
-    _, out = batch
     assert sorted(path.name for path in out.iterdir()) == [
         "copy.wav",
         "copy.wav.json",
         "good.wav",
         "good.wav.json",
     ]
+    # "compiling (once)" is said, and true: one file after the other used the same sampler
+    assert "compiling (once)" in done.stderr
+    assert len(re.findall(r"Finished XLA compilation of jit\(_run\)", done.stderr)) == 1
+
     audio = read(out / "good.wav")
     assert audio.shape == speech.shape
     assert 0 < np.abs(audio).max() <= 1
     assert np.corrcoef(audio, speech)[0, 1] < 0.9  # not the source
-    provenance = json.loads((out / "good.wav.json").read_text())
+    np.testing.assert_array_equal(read(out / "copy.wav"), audio)  # same samples, same seed
+    assert_told_of(out / "good.wav.json")
+
+    done = emoconv(
+        "convert", files["good"], *words, "--out", tmp_path, "--seed", 2, "--format", "flac"
+    )
+    assert done.returncode == 0, done.stderr
+    assert told(done) == []
+    other = read(tmp_path / "good.flac")
+    assert other.shape == audio.shape
+    assert np.abs(other - audio).max() > 0.01
+
+
+def assert_told_of(path: pathlib.Path) -> None:
+    provenance = json.loads(path.read_text())
     assert provenance["source"] == "good.wav"
     assert provenance["bundle"] == "tiny"
     assert provenance["licence"] == "CC0-1.0"
@@ -143,31 +148,9 @@ def test_good_files_are_converted_whole_with_their_provenance_and_nothing_is_lef
         "solver": "maximum_likelihood",
         "steps": 2,
         "guidance": 1.0,
+        "start": 1.0,  # the bundle's own
         "seed": 1,
     }
-
-
-@pytest.mark.slow
-def test_the_sampler_is_compiled_once_for_all_files(batch):
-    done, _ = batch
-    assert len(re.findall(r"Finished XLA compilation of jit\(_run\)", done.stderr)) == 1
-    assert "compiling (once)" in done.stderr
-
-
-@pytest.mark.slow
-def test_the_same_seed_gives_the_same_audio_and_another_another(
-    batch, files, bundle_folder, tmp_path
-):
-    _, out = batch
-    first = read(out / "good.wav")
-    np.testing.assert_array_equal(read(out / "copy.wav"), first)  # the same samples, as FLAC
-    words = ["--bundle", bundle_folder, "--out", tmp_path, "--arousal", 6, "--steps", 2]
-    done = emoconv("convert", files["good"], *words, "--seed", 2, "--format", "flac")
-    assert done.returncode == 0, done.stderr
-    assert told(done) == []
-    other = read(tmp_path / "good.flac")
-    assert other.shape == first.shape
-    assert np.abs(other - first).max() > 0.01
 
 
 REFUSED = [
@@ -194,6 +177,8 @@ REFUSED = [
     (["--arousal", "3", "--seed", "-1"], "seed: found -1"),
     (["--arousal", "3", "--format", "mp3"], "--format: found 'mp3', allowed are wav, flac"),
     (["--arousal", "3", "--guidance", "inf"], "guidance: found inf"),
+    (["--arousal", "3", "--start", "0"], "start: found 0.0, allowed is above 0 and up to 1"),
+    (["--arousal", "3", "--start", "1.5"], "start: found 1.5, allowed is above 0 and up to 1"),
 ]
 
 

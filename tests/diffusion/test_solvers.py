@@ -59,9 +59,10 @@ def test_error_falls_with_the_first_power_of_the_step(solver: str) -> None:
     """The law of a linear solver is followed exactly: variance through a + b ds/dx and c."""
 
     def error(steps: int) -> float:
-        found = solvers.SOLVERS[solver](SDE, steps)
+        grid = solvers.time_grid(steps)
+        found = solvers.SOLVERS[solver](SDE, grid)
         variance, target = 1.0, 0.7**2
-        for i, t in enumerate(solvers.step_times(steps)):
+        for i, t in enumerate(grid[:-1]):
             alpha2 = np.exp(-_b(t))
             gain = found.residual[i] - found.score[i] / (alpha2 * target + 1 - alpha2)
             variance = gain**2 * variance + found.noise[i] ** 2
@@ -70,12 +71,13 @@ def test_error_falls_with_the_first_power_of_the_step(solver: str) -> None:
     assert error(400) / error(800) == pytest.approx(2.0, rel=0.15)
 
 
-@pytest.mark.parametrize("steps", [1, 6, 30, 500])
-def test_maximum_likelihood_step_is_the_gaussian_posterior(steps: int) -> None:
+@pytest.mark.parametrize(("steps", "start"), [(1, 1.0), (6, 1.0), (30, 0.4), (500, 1.0)])
+def test_maximum_likelihood_step_is_the_gaussian_posterior(steps: int, start: float) -> None:
     """Given X_0 = Y + r the score is known, and q(U_s | U_t, U_0) is plain Gaussian algebra."""
-    found = solvers.maximum_likelihood(SDE, steps)
-    r, h = 1.3, 1 / steps
-    for i, t in enumerate(solvers.step_times(steps)):
+    found = solvers.maximum_likelihood(SDE, solvers.time_grid(steps, start))
+    r, h = 1.3, start / steps
+    for i in range(steps):
+        t = start - i * h
         s = t - h if i < steps - 1 else 0.0
         alpha_t, alpha_s, between = (np.exp(-b / 2) for b in (_b(t), _b(s), _b(t) - _b(s)))
         var_t, var_s, var_between = 1 - alpha_t**2, 1 - alpha_s**2, 1 - between**2
@@ -92,7 +94,7 @@ def test_maximum_likelihood_step_is_the_gaussian_posterior(steps: int) -> None:
 def test_maximum_likelihood_is_diffvc_s_formula() -> None:
     """Against DiffVC's kappa and omega, evaluated in extended precision."""
     steps = 50
-    found = solvers.maximum_likelihood(SDE, steps)
+    found = solvers.maximum_likelihood(SDE, solvers.time_grid(steps))
     h = np.longdouble(1) / steps
     for i in range(steps):
         t = 1 - i * h
@@ -112,7 +114,7 @@ def test_maximum_likelihood_is_diffvc_s_formula() -> None:
 
 @pytest.mark.parametrize("solver", sorted(solvers.SOLVERS))
 def test_coefficients_are_double_precision(solver: str) -> None:
-    found = solvers.SOLVERS[solver](SDE, 500)
+    found = solvers.SOLVERS[solver](SDE, solvers.time_grid(500))
     for column in (found.residual, found.score, found.noise):
         assert column.dtype == np.float64
         assert column.shape == (500,)
@@ -226,13 +228,49 @@ def test_padding_and_batch_do_not_change_real_frames(solver: str) -> None:
     np.testing.assert_allclose(alone, short[1:], rtol=1e-5, atol=1e-5)
 
 
-def test_start_state_has_the_law_of_the_noisiest_time() -> None:
+@pytest.mark.parametrize("start", [1.0, 0.3])
+def test_start_state_has_the_law_of_its_time(start: float) -> None:
     source, voice = jnp.full((4, 64, 32), 3.0), jnp.full((4, 64, 32), -1.0)
     keys = jax.random.split(jax.random.key(9), 4)
-    noise = solvers.start_state(SDE, source, voice, keys) - (-1 + 4 * np.exp(-_b(1.0) / 2))
+    mean = -1 + 4 * np.exp(-_b(start) / 2)
+    noise = solvers.start_state(SDE, source, voice, keys, start) - mean
     assert float(noise.mean()) == pytest.approx(0.0, abs=0.04)
-    assert float(noise.std()) == pytest.approx(1.0, abs=0.03)
+    assert float(noise.std()) == pytest.approx(np.sqrt(1 - np.exp(-_b(start))), abs=0.03)
     assert abs(np.corrcoef(np.asarray(noise).reshape(4, -1))[0, 1]) < 0.1
+
+
+@pytest.mark.parametrize("start", [0.2, 0.4, 0.8])
+def test_an_early_start_keeps_the_share_of_the_source_that_theory_says(start: float) -> None:
+    """Backwards from X_t of a source x to data N(m, s^2): E X_0 is the Gaussian posterior mean.
+
+    The flow maps the law of X_t onto the data, so a state c above the mean of N(alpha m, v) ends
+    s c / sqrt(v) above m, v = alpha^2 s^2 + 1 - alpha^2; the source's c is alpha (x - m).
+    """
+    shape, x, m, s = (4, 64, 32), 2.0, -1.0, 0.5
+    source, voice, mask = jnp.full(shape, x), jnp.zeros(shape), jnp.ones(shape[:2])
+    keys = jax.random.split(jax.random.key(11), 4)
+    wanted = plan.single("sad", 200)
+    x0 = solvers.sample(
+        "probability_flow",
+        SDE,
+        _gaussian_scores([m], s, voice),
+        wanted.segments(),
+        wanted.weights,
+        solvers.start_state(SDE, source, voice, keys, start),
+        voice,
+        mask,
+        keys,
+        start=start,
+    )
+    alpha2 = np.exp(-_b(start))
+    kept = s * np.sqrt(alpha2 / (alpha2 * s**2 + 1 - alpha2))
+    assert float(x0.mean()) == pytest.approx(m + kept * (x - m), abs=0.03)
+
+
+@pytest.mark.parametrize("start", [0.0, -0.1, 1.01, float("nan")])
+def test_a_start_out_of_range_is_refused(start: float) -> None:
+    with pytest.raises(UsageError, match=r"start: found .*, allowed is above 0 and up to 1"):
+        solvers.time_grid(10, start)
 
 
 def test_steps_are_reported_as_they_finish() -> None:

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 from tiny_bundle import CONFIG
 
+from emoconv_jax.audio.mel import log_mel
 from emoconv_jax.bundles.banks import load_banks
 from emoconv_jax.bundles.format import write_config
 from emoconv_jax.errors import EmoconvError, UsageError
@@ -49,6 +50,9 @@ SHARED = {"steps": 3, "on_step": FINISHED.append}  # the same in all tests: one 
         ({"arousal": 3.0, "solver": "magic"}, "solver: found 'magic', allowed are .*maximum_like"),
         ({"arousal": 3.0, "guidance": float("inf")}, "guidance: found inf"),
         ({"arousal": 3.0, "guidance": -1.0}, r"guidance: found -1.0"),
+        ({"arousal": 3.0, "start": 0.0}, r"start: found 0.0, allowed is above 0 and up to 1"),
+        ({"arousal": 3.0, "start": 1.1}, "start: found 1.1"),
+        ({"arousal": 3.0, "start": float("nan")}, "start: found nan"),
         ({"arousal": 3.0, "seed": -1}, r"seed: found -1, allowed is 0..4294967295"),
         ({"arousal": 3.0, "seed": 2**32}, "seed: found 4294967296"),
     ],
@@ -159,6 +163,19 @@ def test_the_conversion_is_as_long_as_the_source_and_depends_on_the_seed(convert
     assert first.provenance["request"]["arousal"] == 6
     assert first.provenance["source"] == "waveform"
     assert first.provenance["notice"] == CAUTION
+
+
+@pytest.mark.slow
+def test_the_lower_the_start_the_nearer_the_source(converter, speech):
+    """At t = .001 alpha is .9999 and sigma .0077: what comes back is the source's own mel."""
+    source = log_mel(speech, converter.config.mel)
+    request = {"arousal": 6, "steps": 1, "seed": 1}
+    near, far = (converter.convert(speech, **request, start=start) for start in (0.001, 0.5))
+    assert np.abs(near.mel - source).mean() < 0.01
+    assert np.abs(far.mel - source).mean() > 0.1
+    assert near.provenance["request"]["start"] == 0.001
+    own = converter.convert(speech, **request)
+    assert own.provenance["request"]["start"] == converter.config.diffusion.start
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ TINY = ScoreNetworkConfig(
     mels=16, width=16, groups=4, condition_width=12, speaker=6, emotion=5, head="score"
 )
 REFERENCE = dataclasses.replace(TINY, emotion=0, reference_block=True)
+BLOCKS = dataclasses.replace(TINY, conditioning="blocks")
 FRAMES = 12
 QUICK = {"xla_backend_optimization_level": 0}  # compiling is most of these tests' time
 
@@ -58,7 +59,9 @@ def _ported(twin, config):
     return port_score_network({k: v.numpy() for k, v in twin.state_dict().items()}, config)
 
 
-@pytest.mark.parametrize("config", [TINY, REFERENCE], ids=["emotion", "reference"])
+@pytest.mark.parametrize(
+    "config", [TINY, BLOCKS, REFERENCE], ids=["emotion", "blocks", "reference"]
+)
 def test_ported_twin_gives_the_same(config):
     twin = _twin(config)
     inputs = _inputs(config)
@@ -157,3 +160,9 @@ def test_sinusoidal_embedding_at_known_angles():
 def test_a_missing_reference_is_named():
     with pytest.raises(UsageError, match="reference"):
         ScoreNetwork(REFERENCE).apply({"params": {}}, *map(jnp.asarray, _inputs(REFERENCE)[:6]))
+
+
+def test_an_unknown_conditioning_is_named():
+    config = dataclasses.replace(TINY, conditioning="film")
+    with pytest.raises(UsageError, match="conditioning: found 'film', allowed are input, blocks"):
+        ScoreNetwork(config).apply({"params": {}}, *map(jnp.asarray, _inputs(TINY)))

@@ -5,6 +5,7 @@ import collections
 import numpy as np
 import pytest
 
+from emoconv_jax.bundles.banks import Banks
 from emoconv_jax.config import EMOTIONS
 from emoconv_jax.pipeline.batches import Batches
 from emoconv_jax.pipeline.phones import PHONES
@@ -130,3 +131,30 @@ def test_vectors_are_the_utterances_own(numbered):
 def test_a_selection_is_all_that_is_drawn_from(numbered):
     made = Batches(numbered, np.array([2, 5]), "score_network", batch=3, frames=16, seed=0)
     assert {i for step in range(6) for i in owners(made.at(step))} == {2, 5}
+
+
+def test_banks_stand_in_for_the_share_that_was_asked(numbered):
+    """An own embedding ends in the utterance's number, 0..9; a bank's in what it is of, from 100.
+
+    Utterances 0, 4 and 8 have neither emotion nor arousal and always see their own. Of 700 draws of
+    the others a quarter sees the bank of the arousal and a quarter that of the emotion.
+    """
+    vectors = {f"arousal/{level}": np.full(8, 100.0 + level) for level in range(1, 8)}
+    vectors |= {f"emotion/{name}": np.full(8, 200.0 + i) for i, name in enumerate(EMOTIONS)}
+    made = batches(numbered, batch=10, banks=Banks(vectors, {}), bank_share=0.5)
+    seen = collections.Counter()
+    for step in range(100):
+        batch = made.at(step)
+        for i, value in zip(owners(batch), batch.emotion[:, -1].tolist(), strict=True):
+            utterance = numbered.utterances[i]
+            if value < 100:
+                assert value == i
+                seen["own"] += 1
+            elif value < 200:
+                assert value == 100 + utterance.arousal  # whole levels are not interpolated
+                seen["arousal"] += 1
+            else:
+                assert value == 200 + EMOTIONS.index(utterance.emotion)
+                seen["emotion"] += 1
+    assert abs(seen["arousal"] - 175) < 50  # standard deviation 11
+    assert abs(seen["emotion"] - 175) < 50

@@ -18,7 +18,10 @@ HEADS, HEAD_WIDTH = 4, 32
 
 
 class ScoreNetworkTwin(nn.Module):
-    """The U-Net; state dict keys are those of `decoder.estimator`."""
+    """The U-Net; state dict keys are those of `decoder.estimator`.
+
+    With `conditioning="blocks"` (ours) it has one layer more, `cond_time`.
+    """
 
     def __init__(self, config: ScoreNetworkConfig):
         super().__init__()
@@ -35,6 +38,8 @@ class ScoreNetworkTwin(nn.Module):
         self.cond_block = nn.Sequential(
             nn.Linear(inputs, 4 * condition), nn.Mish(), nn.Linear(4 * condition, condition)
         )
+        if config.conditioning == "blocks":
+            self.cond_time = nn.Linear(condition, width)
         self.downs, self.ups = nn.ModuleList(), nn.ModuleList()
         before = [2 + condition, *widths[:-1]]
         for level, (source, target) in enumerate(zip(before, widths, strict=True)):
@@ -82,7 +87,11 @@ class ScoreNetworkTwin(nn.Module):
         parts = [sinusoid]
         if self.config.reference_block:
             parts.append(self.ref_block(reference, seen, time))
+        if self.config.conditioning == "blocks":
+            speaker = speaker * math.sqrt(self.config.speaker)
         condition = self.cond_block(torch.cat([*parts, speaker, emotion], 1))
+        if self.config.conditioning == "blocks":
+            time = time + self.cond_time(nn.functional.mish(condition))
         real = mask[:, None, None]
         x = torch.stack([average_voice, xt], 1).transpose(2, 3)
         plane = condition[:, :, None, None].expand(-1, -1, *x.shape[2:])
