@@ -20,6 +20,8 @@ from emoconv_jax.errors import EmoconvError
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 AROUSAL_LOW, AROUSAL_HIGH = 1.0, 7.0  # the papers' scale: 1 calm .. 7 excited
+LATENTS = ("noise", "source")
+LEAST_START = 0.001  # far below this diffusion time, float32 has no sigma left
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +41,15 @@ class MelConfig:
 class DiffusionConfig:
     """The noise schedule beta_t = beta_0 + t (beta_1 - beta_0).
 
-    `start` is the time from which a conversion runs backwards unless the user names another.
+    The rest is how a conversion runs unless the user says otherwise: `latent`, from "noise" or from
+    the "source" inverted; `start`, from which time; `guidance`, how far beyond the emotion.
     """
 
     beta_0: float = 0.05
     beta_1: float = 20.0
+    latent: str = "noise"
     start: float = 1.0
+    guidance: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,8 +174,32 @@ class TrainingConfig:
     gain_db: float = 12.0
     masked_bands: int = 12
 
+    def __post_init__(self) -> None:
+        """Refuses a number that no run can mean, by name."""
+        for name, (low, high) in TRAINING_LIMITS.items():
+            if not low <= getattr(self, name) <= high:
+                raise EmoconvError(
+                    f"{name}: found {getattr(self, name)}, allowed is {low:g} to {high:g}"
+                )
+
 
 Config = TypeVar("Config")
+
+
+TRAINING_LIMITS = {
+    "batch": (1, 1 << 20),
+    "frames": (4, 1 << 16),
+    "steps": (1, 1 << 40),
+    "learning_rate": (0, 10),
+    "warmup": (0, 1 << 40),
+    "clip": (1e-9, 1e9),
+    "ema": (0, 1),
+    "seed": (0, 2**32 - 1),
+    "condition_dropout": (0, 1),
+    "bank_share": (0, 1),
+    "gain_db": (0, 60),
+    "masked_bands": (0, 79),
+}
 
 
 def to_dict(config: Any) -> dict[str, Any]:

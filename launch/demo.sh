@@ -23,4 +23,4 @@ echo "installing into $venv"
 
 . "$here/launch/cpu.env"
 cd "$here"
-exec "$venv/bin/emoconv" demo "${sources[@]}" --out "$out"
+exec "$venv/bin/emoconv" demo ${sources[@]+"${sources[@]}"} --out "$out"

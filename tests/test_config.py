@@ -116,3 +116,22 @@ def test_every_field_can_be_overridden_on_the_command_line(path):
     fields = {field.name for field in dataclasses.fields(TrainingConfig)}
     for trainee in module.TRAINEES:
         assert set(module.get_config(trainee)) == fields
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("batch", 0),
+        ("frames", 0),
+        ("steps", 0),
+        ("seed", -1),
+        ("ema", 2.0),
+        ("bank_share", 50.0),
+        ("condition_dropout", -1.0),
+        ("masked_bands", 200),
+        ("learning_rate", -0.1),
+    ],
+)
+def test_a_run_that_no_one_can_mean_is_refused_by_field(field, value):
+    with pytest.raises(EmoconvError, match=rf"^{field}: found {value}, allowed is "):
+        from_dict(TrainingConfig, {"trainee": "recogniser", field: value})

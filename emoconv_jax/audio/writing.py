@@ -2,12 +2,12 @@
 
 import os
 import pathlib
-import secrets
 
 import numpy as np
 import soundfile
 
 from emoconv_jax.errors import EmoconvError, UsageError
+from emoconv_jax.files import replacing
 from emoconv_jax.shapes import Float
 
 FORMATS = {".wav": "WAV", ".flac": "FLAC"}
@@ -62,13 +62,10 @@ def write_audio(
         audio = audio * (LIMITED_PEAK / peak)
     # The inverse of reading (integer / 2**15), so that what was read is written back unchanged.
     samples = np.clip(np.rint(audio * _FULL_SCALE), -_FULL_SCALE, _FULL_SCALE - 1)
-    # The temporary name is short: the target's own may already be as long as the system allows.
-    partial = target.parent / f".{secrets.token_hex(8)}.part"
+    whole = samples.astype(np.int16)
     try:
-        soundfile.write(
-            partial, samples.astype(np.int16), sample_rate_hz, subtype="PCM_16", format=container
-        )
-        os.replace(partial, target)
+        with replacing(target) as (partial,):
+            soundfile.write(partial, whole, sample_rate_hz, subtype="PCM_16", format=container)
     except (soundfile.SoundFileError, OSError, TypeError, ValueError) as error:
         # Without soundfile's prefix, which names the temporary file.
         found = " ".join(str(getattr(error, "error_string", error)).split())
@@ -76,5 +73,3 @@ def write_audio(
             f"{target}: cannot be written ({found:.120}), expected a writable folder"
             " and a sample rate the format can hold"
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)

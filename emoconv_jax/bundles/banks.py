@@ -7,7 +7,6 @@ utterances (EmoMix, section 2.2).
 """
 
 import json
-import os
 import pathlib
 from collections.abc import Sequence
 
@@ -17,6 +16,7 @@ from safetensors.numpy import save
 
 from emoconv_jax.config import AROUSAL_HIGH, AROUSAL_LOW
 from emoconv_jax.errors import EmoconvError, UsageError
+from emoconv_jax.files import replacing
 from emoconv_jax.shapes import Float, Int
 
 BANKS_FILE = "banks.safetensors"
@@ -145,9 +145,8 @@ def save_banks(folder: pathlib.Path, banks: Banks) -> None:
     """
     notes = {name: json.dumps(made) for name, made in banks.made_from.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / (BANKS_FILE + ".tmp")
-    temporary.write_bytes(save(banks.vectors, metadata=notes))
-    os.replace(temporary, folder / BANKS_FILE)
+    with replacing(folder / BANKS_FILE) as (partial,):
+        partial.write_bytes(save(banks.vectors, metadata=notes))
 
 
 def load_banks(folder: pathlib.Path, width: int) -> Banks:

@@ -10,9 +10,9 @@ the configuration before any array is built.
 """
 
 import dataclasses
+import hashlib
 import json
 import math
-import os
 import pathlib
 from typing import Any
 
@@ -21,6 +21,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from emoconv_jax.bundles.limits import check_limits
 from emoconv_jax.config import (
     AverageVoiceConfig,
     DiffusionConfig,
@@ -33,6 +34,7 @@ from emoconv_jax.config import (
     to_dict,
 )
 from emoconv_jax.errors import EmoconvError
+from emoconv_jax.files import read_json, replacing, write_text
 
 CONFIG_FILE = "config.json"
 FORMAT = 1
@@ -78,19 +80,17 @@ def read_config(folder: pathlib.Path) -> BundleConfig:
         The configuration.
 
     Raises:
-        EmoconvError: not a bundle, unknown fields, another format, a start out of range, or a
+        EmoconvError: not a bundle, unknown fields, another format, a value out of range, or a
             vocoder whose mel is not the bundle's.
     """
     path = folder / CONFIG_FILE
-    data = _read_json(path)
+    expected = f"a bundle is a folder with a {CONFIG_FILE}"
+    data = read_json(path, expected, most_bytes=CONFIG_BYTES)
     # First, because another format may have other fields.
     if isinstance(data, dict) and data.get("format", FORMAT) != FORMAT:
         raise EmoconvError(f"{path}: format is {data['format']!r:.40}, this version reads {FORMAT}")
     config = from_dict(BundleConfig, data, f"{path}:")
-    if not 0 < config.diffusion.start <= 1:
-        raise EmoconvError(
-            f"{path}: diffusion.start is {config.diffusion.start}, allowed is above 0 and up to 1"
-        )
+    check_limits(config, str(path))
     if config.vocoder.mel != config.mel:
         fields = dataclasses.fields(MelConfig)
         name = next(
@@ -113,14 +113,20 @@ def check_agreement(config: BundleConfig, where: str) -> None:
         where: its file, for messages.
 
     Raises:
-        EmoconvError: a part's size that is not what its neighbours give it, by name.
+        EmoconvError: a part's size that is not what its neighbours give it, by name, or a score
+            network that needs what a conversion does not give.
     """
     mels, network = config.mel.mels, config.score_network
+    if network.reference_block:
+        raise EmoconvError(
+            f"{where}: score_network.reference_block is true; conversion gives no reference"
+        )
     upsampled = math.prod(config.vocoder.upsample_rates)
     for name, found, expected in (
         ("score_network.mels", network.mels, mels),
         ("average_voice.mels", config.average_voice.mels, mels),
         ("recogniser.mels", config.recogniser.mels, mels),
+        ("recogniser.bands", config.recogniser.bands, mels // 2),
         ("score_network.emotion", network.emotion, config.recogniser.embedding),
         ("score_network.speaker", network.speaker, config.speaker.embedding),
         ("product of vocoder.upsample_rates", upsampled, config.mel.hop_samples),
@@ -129,17 +135,28 @@ def check_agreement(config: BundleConfig, where: str) -> None:
             raise EmoconvError(f"{where}: {name} is {found}, the other parts need {expected}")
 
 
+def fingerprint(folder: pathlib.Path) -> str:
+    """Returns the SHA-256 of a bundle's configuration and tensors, names included.
+
+    Args:
+        folder: of the bundle.
+    """
+    digest = hashlib.sha256()
+    for path in sorted([folder / CONFIG_FILE, *folder.glob("*.safetensors")]):
+        content = path.read_bytes()
+        digest.update(f"{path.name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
 def write_config(folder: pathlib.Path, config: BundleConfig) -> None:
-    """Writes `config.json` to a temporary name and renames it.
+    """Writes `config.json`, whole or not at all.
 
     Args:
         folder: of the bundle; made if absent.
         config: its content.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / (CONFIG_FILE + ".tmp")
-    temporary.write_text(json.dumps(to_dict(config), indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, folder / CONFIG_FILE)
+    write_text(folder / CONFIG_FILE, json.dumps(to_dict(config), indent=1) + "\n")
 
 
 def save_part(folder: pathlib.Path, role: str, params: Any, dtype: Any = np.float16) -> None:
@@ -169,15 +186,15 @@ def save_part(folder: pathlib.Path, role: str, params: Any, dtype: Any = np.floa
             size = array.nbytes + HEADER_BYTES + len(name)
         shards[-1][name] = array
     folder.mkdir(parents=True, exist_ok=True)
-    written = {}
-    for number, shard in enumerate(shards, start=1):
-        target = folder / f"{role}-{number}-of-{len(shards)}.safetensors"
-        written[target.with_suffix(".tmp")] = target
-        target.with_suffix(".tmp").write_bytes(save(shard))
-    for old in part_files(folder, role):
+    targets = [
+        folder / f"{role}-{number}-of-{len(shards)}.safetensors"
+        for number in range(1, len(shards) + 1)
+    ]
+    with replacing(*targets) as partial:
+        for path, shard in zip(partial, shards, strict=True):
+            path.write_bytes(save(shard))
+    for old in set(part_files(folder, role)) - set(targets):
         old.unlink()
-    for temporary, target in written.items():
-        os.replace(temporary, target)
 
 
 def part_files(folder: pathlib.Path, role: str) -> list[pathlib.Path]:
@@ -247,21 +264,6 @@ def load_tensors(files: list[pathlib.Path], template: Any, where: str) -> dict[s
         if not np.isfinite(array).all():
             raise EmoconvError(f"{where}: tensor {name} holds NaN or infinity")
     return unflatten_dict({tuple(name.split("/")): array for name, array in arrays.items()})
-
-
-def _read_json(path: pathlib.Path) -> Any:
-    """Returns the content of a bundle's `config.json`, unchecked but for its size."""
-    if not path.is_file():
-        raise EmoconvError(f"{path}: not found; a bundle is a folder with a {CONFIG_FILE}")
-    try:
-        size = path.stat().st_size
-        if size > CONFIG_BYTES:
-            raise EmoconvError(f"{path}: {size} bytes, at most {CONFIG_BYTES} allowed")
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise EmoconvError(f"{path}: not JSON ({error})") from None
-    except OSError as error:
-        raise EmoconvError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _check(view: Any, name: str, wanted: dict[str, tuple[int, ...]], where: str) -> None:

@@ -12,7 +12,7 @@ from orbax.checkpoint import v1 as ocp
 
 from emoconv_jax.errors import EmoconvError
 
-KEPT = 2  # the newest and the one before it, in case the newest turns out damaged
+KEPT = 2  # the newest and the one before it
 
 
 class Checkpoints:

@@ -43,7 +43,7 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
         from emoconv_jax.bench.score_network import compare
     except ModuleNotFoundError as error:
         raise EmoconvError(
-            f"{error.name} is not installed: pip install emoconv-jax[bench]"
+            f"{error.name} is not installed; `pip install -e .[bench]` has it"
         ) from None
     from emoconv_jax.bundles.format import read_config
 

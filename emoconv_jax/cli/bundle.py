@@ -41,15 +41,19 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
             raise UsageError(f"--{name}: missing")
     if bool(positional) == flags.banks:
         raise UsageError("give training runs, or --banks, one of the two")
+    from emoconv_jax.bundles.banks import save_banks
     from emoconv_jax.pipeline.store import FeatureStore
-    from emoconv_jax.training.export import build_banks, export
+    from emoconv_jax.training.export import export
+    from emoconv_jax.training.target_banks import banks_of
 
     store, out = FeatureStore(pathlib.Path(flags.features)), pathlib.Path(flags.out)
     for workdir in positional:
         role, step = export(pathlib.Path(workdir), out, store)
         print(f"{role}: averaged parameters of step {step} -> {out}")
     if flags.banks:
-        for name, made in build_banks(out, store).made_from.items():
+        banks = banks_of(store)
+        save_banks(out, banks)
+        for name, made in banks.made_from.items():
             speakers = ", ".join(made["speakers"])
             print(f"{name}: {made['utterances']} utterances of {speakers}")
     return 0

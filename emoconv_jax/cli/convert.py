@@ -36,13 +36,22 @@ def define(flags: absl_flags.FlagValues) -> None:
     text("mix", None, "emotions and weights, as happy:0.6,surprised:0.4", flag_values=flags)
     text("base", None, "emotion of the early steps of a mix", flag_values=flags)
     number("strength", None, "of the mix against the base, 0..1 (0.5)", flag_values=flags)
-    text("solver", "maximum_likelihood", "how the reverse process is solved", flag_values=flags)
+    text("solver", None, "how the reverse process is solved", flag_values=flags)
     absl_flags.DEFINE_integer("steps", 30, "of the solver", flag_values=flags)
-    number("guidance", 1.0, "exaggerates the emotion above 1", flag_values=flags)
+    number(
+        "guidance", None, "exaggerates the emotion above 1 (the bundle's own)", flag_values=flags
+    )
+    text(
+        "latent",
+        None,
+        "what to set out from: source (keeps voice and melody, takes twice as long) or noise "
+        "(the bundle's own)",
+        flag_values=flags,
+    )
     number(
         "start",
         None,
-        "keep more of the source's voice and melody the lower it is, above 0 and up to 1 "
+        "how far back to set out, up to 1: the lower, the more of the source stays "
         "(the bundle's own)",
         flag_values=flags,
     )
@@ -96,7 +105,8 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out: {out} is a file, a folder is needed")
     targets = _targets([pathlib.Path(p) for p in positional], out, flags.format)
-    from emoconv_jax.inference.converter import EmotionConverter, Request, open_bundle, resolve
+    from emoconv_jax.inference.converter import EmotionConverter, open_bundle
+    from emoconv_jax.inference.request import Request, resolve
 
     request = {
         "arousal": flags.arousal,
@@ -106,13 +116,14 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
         "solver": flags.solver,
         "steps": flags.steps,
         "guidance": flags.guidance,
+        "latent": flags.latent,
         "start": flags.start,
         "seed": flags.seed,
     }
     wanted = Request(**request)
     wanted.plan()  # wrong usage ends here or, where the bundle's names decide, at `resolve`
     config, banks = open_bundle(folder)
-    resolve(wanted, banks)
+    wanted, _, _ = resolve(wanted, config, banks)
     for note in wanted.notes():
         print(note, file=sys.stderr)
     converter = EmotionConverter(folder, config, banks)
@@ -120,15 +131,17 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EmoconvError(f"{out}: cannot be made a folder ({error.strerror})") from None
-    return _convert_all(converter, targets, request)
+    return _convert_all(converter, targets, request, wanted.evaluations)
 
 
-def _convert_all(converter, targets: dict[pathlib.Path, pathlib.Path], request: dict) -> int:
+def _convert_all(
+    converter, targets: dict[pathlib.Path, pathlib.Path], request: dict, steps: int
+) -> int:
     """Converts each file under one bar over utterances and steps; returns the exit code."""
     from tqdm import tqdm
 
     failed, label = 0, ""
-    with tqdm(total=len(targets) * request["steps"], unit="step") as bar:
+    with tqdm(total=len(targets) * steps, unit="step") as bar:
         bar.set_description("compiling (once)")
 
         def advance(_: object) -> None:  # one for all files: another would be compiled anew
@@ -143,7 +156,7 @@ def _convert_all(converter, targets: dict[pathlib.Path, pathlib.Path], request: 
             except EmoconvError as error:
                 failed += 1
                 tqdm.write("emoconv: " + " ".join(str(error).split()), file=sys.stderr)
-            bar.update(number * request["steps"] - bar.n)
+            bar.update(number * steps - bar.n)
     if failed:
         print(f"emoconv: {failed} of {len(targets)} failed", file=sys.stderr)
     return 1 if failed else 0

@@ -6,6 +6,7 @@ Without FILE, the sample that comes with the project is converted. The folder ge
 picture of mel, pitch and energy side by side, and index.html to look at and listen to.
 """
 
+import os
 import pathlib
 
 from absl import flags as absl_flags
@@ -21,6 +22,7 @@ TARGETS = {
     "arousal 7 (excited)": {"arousal": 7.0},
     "happy .6 + surprised .4": MIX,
 }
+SOURCE = "source.wav"
 FILES = ("arousal_1.wav", "arousal_4.wav", "arousal_7.wav", "mix.wav")
 
 
@@ -49,6 +51,9 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
     if len(positional) > 1:
         raise UsageError(f"{positional[1]}: one file at a time; `emoconv convert` takes many")
     source, out = pathlib.Path(positional[0] if positional else SAMPLE), pathlib.Path(flags.out)
+    for name in (SOURCE, *FILES):
+        if os.path.realpath(source) == os.path.realpath(out / name):
+            raise UsageError(f"{source}: would be overwritten; choose another --out")
     from tqdm import tqdm
 
     from emoconv_jax.audio.reading import read_audio
@@ -61,8 +66,11 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
         EmotionConverter,
         open_bundle,
     )
+    from emoconv_jax.inference.request import Request, resolve
 
     config, banks = open_bundle(pathlib.Path(flags.bundle))
+    common = {"steps": flags.steps, "seed": flags.seed}
+    wanted = [resolve(Request(**target, **common), config, banks) for target in TARGETS.values()]
     mel = config.mel
     audio = read_audio(source, mel.sample_rate_hz, max_seconds=MOST_SECONDS)
     print("loading the networks", flush=True)
@@ -71,10 +79,10 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EmoconvError(f"{out}: cannot be made a folder ({error.strerror})") from None
-    write_audio(out / "source.wav", audio, mel.sample_rate_hz)
-    found = [("source", "source.wav", audio)]
+    write_audio(out / SOURCE, audio, mel.sample_rate_hz)
+    found = [("source", SOURCE, audio)]
     title = ""
-    with tqdm(total=len(TARGETS) * flags.steps, unit="step") as bar:
+    with tqdm(total=sum(request.evaluations for request, *_ in wanted), unit="step") as bar:
         bar.set_description("compiling (once)")
 
         def advance(_: object) -> None:  # one for all targets: another would be compiled anew
@@ -82,9 +90,7 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
             bar.update(1)
 
         for (title, request), file in zip(TARGETS.items(), FILES, strict=True):
-            converted = converter.convert(
-                audio, on_step=advance, steps=flags.steps, seed=flags.seed, **request
-            )
+            converted = converter.convert(audio, on_step=advance, **request, **common)
             converted.save(out / file)
             found.append((title, file, converted.audio))
     items = [

@@ -1,7 +1,8 @@
 """Measures conversions of held-out speech: does the arousal arrive, does the voice stay.
 
 usage: emoconv evaluate --features FEATURES --corpora DIR --out DIR [--bundle BUNDLE]
-                        [--split test] [--limit 48] [--steps 30] [--start T] [--seed 0]
+                        [--split test] [--limit 48] [--steps 30] [--latent source]
+                        [--start T] [--guidance W] [--seed 0]
 
 Converts each chosen utterance to arousal 1 and 7, measures the outputs and prints a table. An
 interrupted run continues where it was.
@@ -18,7 +19,8 @@ ROWS = {
     "utterances": ("utterances", "{:.0f}"),
     "arousal_rises": ("arousal at target 7 above target 1", "{:.0%}"),
     "arousal_rises_equal_level": ("the same at equal loudness", "{:.0%}"),
-    "f0_rises": ("median F0 at target 7 above target 1", "{:.0%}"),
+    "voiced_pairs": ("utterances with a pitch at both targets", "{:.0f}"),
+    "f0_rises": ("median F0 at target 7 above target 1, of those", "{:.0%}"),
     "arousal_low": ("mean measured arousal, target 1", "{:.2f}"),
     "arousal_high": ("mean measured arousal, target 7", "{:.2f}"),
     "f0_low_hz": ("mean of median F0, target 1 (Hz)", "{:.0f}"),
@@ -45,8 +47,12 @@ def define(flags: absl_flags.FlagValues) -> None:
     text("split", "test", "which utterances", flag_values=flags)
     whole("limit", 48, "utterances at most", 1, flag_values=flags)
     whole("steps", 30, "of the solver", 1, flag_values=flags)
+    text("latent", None, "what to set out from (the bundle's own)", flag_values=flags)
     absl_flags.DEFINE_float(
-        "start", None, "where conversion starts (the bundle's own)", flag_values=flags
+        "start", None, "how far back to set out (the bundle's own)", flag_values=flags
+    )
+    absl_flags.DEFINE_float(
+        "guidance", None, "how far beyond the target (the bundle's own)", flag_values=flags
     )
     whole("seed", 0, "of choice and noise", flag_values=flags)
 
@@ -79,7 +85,9 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
         limit=flags.limit,
         steps=flags.steps,
         seed=flags.seed,
+        latent=flags.latent,
         start=flags.start,
+        guidance=flags.guidance,
     )
     print(table(summary))
     return 0

@@ -72,7 +72,7 @@ def _run(module: ModuleType, flags: absl_flags.FlagValues, positional: list[str]
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] == "emoconv_jax":
             raise
-        return _fail(f"{error.name} is not installed; `pip install emoconv-jax[all]` has it", 1)
+        return _fail(f"{error.name} is not installed; `pip install -e .[all]` has it", 1)
     except OSError as error:  # a full disk, a folder that may not be written
         return _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1)
     except KeyboardInterrupt:

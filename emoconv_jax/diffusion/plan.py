@@ -24,6 +24,8 @@ from emoconv_jax.errors import UsageError
 from emoconv_jax.shapes import Float
 
 K_MAX_SHARE, K_MIN_SHARE = 0.6, 0.2  # EmoMix, section 3: shares of the steps left to run
+MOST_WEIGHT = 1e6
+MOST_GUIDANCE = 100.0  # far beyond use; rows of float32 still sum to 1
 
 Segment = tuple[int, int, tuple[int, ...]]
 """First step, step after the last, and the conditions that have a weight in between."""
@@ -182,8 +184,8 @@ def guided(plan: EmotionPlan, negative: str, scale: float | int) -> EmotionPlan:
     Raises:
         UsageError: a negative or infinite scale.
     """
-    if not (math.isfinite(scale) and scale >= 0):
-        raise UsageError(f"guidance: found {scale}, allowed is a number from 0")
+    if not 0 <= scale <= MOST_GUIDANCE:  # also refuses NaN
+        raise UsageError(f"guidance: found {scale}, allowed is 0 to {MOST_GUIDANCE:g}")
     names = plan.names if negative in plan.names else (*plan.names, negative)
     weights = np.zeros((plan.steps, len(names), *plan.weights.shape[2:]))
     weights[:, : len(plan.names)] = scale * plan.weights.astype(np.float64)
@@ -214,8 +216,8 @@ def _compact(names: tuple[str, ...], weights: np.ndarray) -> EmotionPlan:
 
 def _normalised(weights: Mapping[str, float | int]) -> dict[str, float]:
     for name, weight in weights.items():
-        if not (math.isfinite(weight) and weight >= 0):
-            raise UsageError(f"mix.{name}: found weight {weight}, allowed is a number from 0")
+        if not 0 <= weight <= MOST_WEIGHT:  # also refuses NaN
+            raise UsageError(f"mix.{name}: found weight {weight}, allowed is 0 to {MOST_WEIGHT:g}")
     total = math.fsum(weights.values())
     if total <= 0:
         raise UsageError(f"mix: found {dict(weights)}, at least one weight must be above 0")

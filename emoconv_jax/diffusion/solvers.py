@@ -1,4 +1,4 @@
-"""Solvers of the reverse process: from noise at t = 1 to a mel at t = 0 in N steps.
+"""Solvers of the process: from noise at t = 1 to a mel at t = 0 in N steps, or the other way.
 
 On the residual U = X - Y every solver here is a linear step with its own three coefficients,
 
@@ -11,16 +11,21 @@ On the residual U = X - Y every solver here is a linear step with its own three 
          c = sqrt((1 - g(0, s)^2) (1 - g(s, t)^2) / (1 - g(0, t)^2))
          mu = g(s, t) (1 - g(0, s)^2) / (1 - g(0, t)^2)
          nu = g(0, s) (1 - g(s, t)^2) / (1 - g(0, t)^2)
+    (5)  DDIM, with X0_hat and eps_hat = -sigma score held over the step, so that s may be on
+         either side of t:
+         a = alpha_s / alpha_t,   b = sigma_t (a sigma_t - sigma_s),   c = 0
 
 Coefficients are computed in float64 and then cast: in float32 those of (4) lose 1.7 % at
 N = 100 and 73 % at N = 500.
 
-The process may start at an earlier time t_0 < 1 from the source itself under that time's noise: the
-coarse shape that the noise leaves standing (voice, melody, timing) is kept, what it covers is drawn
-anew. t_0 = 1 keeps nothing, as in the papers.
+The state from which (1) sets out is noise drawn anew around the average voice (`start_state`), as
+in the papers, or the source's own (`invert`): the deterministic flow run forwards under the
+source's own emotion. Backwards under the same emotion it would return the source; under another
+one, what differs is the emotion, and voice, melody and words stay. Either may set out before t = 1,
+which keeps more of the source.
 
-Source: DiffVC (arXiv 2109.13821), section 4; (1) collects its kappa and omega into a and b. Starts
-below 1: SDEdit (arXiv 2108.01073).
+Source: DiffVC (arXiv 2109.13821), section 4; (1) collects its kappa and omega into a and b. DDIM
+and its inversion: arXiv 2010.02502; starts below 1: SDEdit, arXiv 2108.01073.
 """
 
 import dataclasses
@@ -30,6 +35,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from emoconv_jax.config import LEAST_START
 from emoconv_jax.diffusion.plan import Segment
 from emoconv_jax.diffusion.sde import MeanRevertingSDE
 from emoconv_jax.errors import UsageError
@@ -39,6 +45,7 @@ ScoreOf = Callable[[Array, Array, tuple[int, ...]], Array]
 """`score_of(xt, t, active)`: `b f m`, `b` and condition indices to scores `k b f m`."""
 
 Grid = Float[np.ndarray, "edges"]
+INVERSION_START = 0.02  # at t = 0 itself a score says nothing; sigma is .07 here
 START_FOLD = 2**31 - 1  # no solver has that many steps, so start and step noise never coincide
 
 
@@ -56,7 +63,7 @@ def time_grid(steps: int, start: float = 1.0) -> Float[np.ndarray, "edges"]:
 
     Args:
         steps: number of steps N, at least 1.
-        start: the first time t_0, above 0 and at most 1.
+        start: the first time t_0, from LEAST_START to 1.
 
     Returns:
         t_0, t_0 (N - 1) / N, .., t_0 / N, 0 in float64.
@@ -66,8 +73,8 @@ def time_grid(steps: int, start: float = 1.0) -> Float[np.ndarray, "edges"]:
     """
     if steps < 1:
         raise UsageError(f"steps: found {steps}, at least 1 is needed")
-    if not 0 < start <= 1:
-        raise UsageError(f"start: found {start}, allowed is above 0 and up to 1")
+    if not LEAST_START <= start <= 1:  # also refuses NaN
+        raise UsageError(f"start: found {start}, allowed is {LEAST_START} to 1")
     return start * np.arange(steps, -1, -1, dtype=np.float64) / steps
 
 
@@ -121,11 +128,29 @@ def maximum_likelihood(sde: MeanRevertingSDE, grid: Grid) -> Coefficients:
     )
 
 
+def ddim(sde: MeanRevertingSDE, grid: Grid) -> Coefficients:
+    """Returns the coefficients (5): exact steps of the flow for data of one point.
+
+    Args:
+        sde: the forward process.
+        grid: times in (0, 1], or 0 at the end, falling or rising.
+
+    Returns:
+        The coefficients of all steps.
+    """
+    integral = np.asarray(sde.beta_integral(grid))
+    weight, std = np.exp(-0.5 * integral), np.sqrt(-np.expm1(-integral))
+    ratio = weight[1:] / weight[:-1]
+    return Coefficients(ratio, std[:-1] * (ratio * std[:-1] - std[1:]), np.zeros(len(ratio)))
+
+
 SOLVERS: dict[str, Callable[[MeanRevertingSDE, Grid], Coefficients]] = {
     "probability_flow": probability_flow,
     "euler_maruyama": euler_maruyama,
     "maximum_likelihood": maximum_likelihood,
+    "ddim": ddim,
 }
+DETERMINISTIC = ("probability_flow", "ddim")
 
 
 def start_state(
@@ -151,6 +176,48 @@ def start_state(
     return mean + std * _noise(keys, START_FOLD, x_source)
 
 
+def invert(
+    sde: MeanRevertingSDE,
+    score_of: ScoreOf,
+    x_source: Float[Array, "b f m"],
+    average_voice: Float[Array, "b f m"],
+    mask: Float[Array, "b f"],
+    grid: Grid,
+    on_step: Callable[[int], None] | None = None,
+) -> Float[Array, "b f m"]:
+    """Returns the state that the deterministic flow leads from the source to, with (5).
+
+    Args:
+        sde: the forward process.
+        score_of: the score under the source's own emotion, as one condition.
+        x_source: log-mel of the source.
+        average_voice: its average voice.
+        mask: 1.0 on real frames.
+        grid: the falling times of the solver that is to follow; they are walked from end to start.
+        on_step: as in `sample`.
+
+    Returns:
+        The state at `grid[0]`.
+    """
+    rising = grid[::-1].copy()
+    rising[0] = min(INVERSION_START, rising[1] / 2)
+    steps = len(rising) - 1
+    own, every = jnp.ones((steps, 1)), ((0, steps, (0,)),)
+    return sample(
+        "ddim",
+        sde,
+        score_of,
+        every,
+        own,
+        x_source,
+        average_voice,
+        mask,
+        keys=None,
+        grid=rising,
+        on_step=on_step,
+    )
+
+
 def sample(
     solver: str,
     sde: MeanRevertingSDE,
@@ -160,8 +227,8 @@ def sample(
     x_start: Float[Array, "b f m"],
     average_voice: Float[Array, "b f m"],
     mask: Float[Array, "b f"],
-    keys: Key[Array, "b"],
-    start: float = 1.0,
+    keys: Key[Array, "b"] | None,
+    grid: Grid | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> Float[Array, "b f m"]:
     """Runs the reverse process under an emotion plan, with one scan per segment.
@@ -176,11 +243,11 @@ def sample(
             utterance and the static tuple of active condition indices.
         segments: the plan's segments (static), covering all steps in order.
         weights: the plan's weights; may be traced.
-        x_start: the state at time `start`, see `start_state`.
+        x_start: the state at the first time, see `start_state` and `invert`.
         average_voice: log-mel of the average voice.
         mask: 1.0 on real frames; padding stays 0 throughout.
-        keys: one typed key per utterance.
-        start: the time of `x_start` (static).
+        keys: one typed key per utterance; a solver in DETERMINISTIC needs none.
+        grid: from `time_grid` (static); None is that of all steps from t = 1.
         on_step: called on the host with the number of finished steps, 1..N (static). Calls
             are not ordered against the caller's own code; `jax.effects_barrier` waits for them.
 
@@ -188,12 +255,16 @@ def sample(
         The log-mel at t = 0, zero on padding.
 
     Raises:
-        UsageError: an unknown solver, a start out of range, or segments that do not cover the
-            weights' steps.
+        UsageError: an unknown solver, one that draws noise without keys, or segments that do not
+            cover the weights' steps.
     """
-    steps = weights.shape[0]
-    times, table = _table(solver, sde, time_grid(steps, start))
-    _check_segments(segments, steps)
+    grid = time_grid(weights.shape[0]) if grid is None else grid
+    times, table = _table(solver, sde, grid)
+    _check_segments(segments, len(grid) - 1)
+    if solver in DETERMINISTIC:
+        keys = None
+    elif keys is None:
+        raise UsageError(f"keys: found none, solver {solver} draws noise")
     real = mask[:, :, None]
     average_voice = average_voice * real
     xt = x_start * real
@@ -203,7 +274,7 @@ def sample(
         def body(xt: Array, step: tuple, active: tuple[int, ...] = active) -> tuple[Array, None]:
             index, t, coefficients, row = step
             scores = score_of(xt, jnp.broadcast_to(t, xt.shape[:1]), active)
-            noise = _noise(keys, index, xt) if solver != "probability_flow" else None
+            noise = None if keys is None else _noise(keys, index, xt)
             xt = real * reverse_step(xt, average_voice, mixed(scores, row), noise, coefficients)
             if on_step is not None:
                 _report(on_step, index, xt)

@@ -16,7 +16,6 @@ not that people hear it.
 import collections
 import dataclasses
 import json
-import os
 import pathlib
 from collections.abc import Iterable
 from typing import Any
@@ -24,10 +23,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from emoconv_jax.audio.reading import read_audio
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.evaluation.measures import measure, nearest_speaker
+from emoconv_jax.files import read_json, write_text
 from emoconv_jax.inference.converter import EmotionConverter
+from emoconv_jax.inference.request import Request, resolve
 from emoconv_jax.pipeline.store import FeatureStore
 
 SETTINGS_FILE = "settings.json"
@@ -150,9 +150,8 @@ def evaluate(
     split: str = "test",
     targets: tuple[float, float] = (1.0, 7.0),
     limit: int = 48,
-    steps: int = 30,
     seed: int = 0,
-    start: float | None = None,
+    **request: Any,
 ) -> dict:
     """Converts held-out utterances to a low and a high target and counts.
 
@@ -164,9 +163,8 @@ def evaluate(
         split: what to convert.
         targets: low and high arousal.
         limit: utterances at most.
-        steps: of the solver.
         seed: of choice and noise.
-        start: diffusion time from which the sources are converted; None is the bundle's own.
+        **request: further fields of `Request`, such as steps.
 
     Returns:
         The summary, as `summarise` gives it.
@@ -174,25 +172,30 @@ def evaluate(
     Raises:
         EmoconvError: no utterances, a source that cannot be read, or an `out` of other settings.
     """
+    asked = [Request(arousal=target, seed=seed, **request) for target in targets]
+    requests = [resolve(one, converter.config, converter.banks)[0] for one in asked]
+    jobs = [(i, one) for i in choose(store, split, limit, seed) for one in requests]
+    settings = {
+        "bundle": converter.config.name,
+        "bundle_sha256": converter.sha256,
+        "split": split,
+        "requests": [dataclasses.asdict(one) for one in requests],
+    }
     out.mkdir(parents=True, exist_ok=True)
-    start = converter.config.diffusion.start if start is None else start
-    request = {"steps": steps, "seed": seed, "start": start}
-    settings = {"bundle": converter.config.name, "split": split} | request
     _claim(out / SETTINGS_FILE, settings)
     voices, done = Voices(store, split), _read_rows(out / ROWS_FILE)
-    jobs = [(i, target) for i in choose(store, split, limit, seed) for target in targets]
     rows = []
     with (out / ROWS_FILE).open("a", encoding="utf-8") as file:
-        for index, target in tqdm(jobs, "converting"):
+        for index, one in tqdm(jobs, "converting"):
             utterance = store.utterances[index]
-            row = done.get((utterance.corpus, utterance.path, target))
+            row = done.get((utterance.corpus, utterance.path, float(one.arousal or 0)))
             if row is None:
-                row = _convert(converter, voices, corpora, index, target, request)
+                row = _convert(converter, voices, corpora, index, one)
                 file.write(json.dumps(dataclasses.asdict(row)) + "\n")
                 file.flush()
             rows.append(row)
     summary = settings | summarise(rows, targets, voices)
-    _write(out / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n")
+    write_text(out / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n")
     return summary
 
 
@@ -201,19 +204,18 @@ def _convert(
     voices: Voices,
     corpora: pathlib.Path,
     index: int,
-    target: float,
-    request: dict[str, Any],
+    request: Request,
 ) -> Row:
     """Returns the figures of one utterance at one target."""
     mel, utterance = converter.config.mel, voices.store.utterances[index]
-    audio = read_audio(corpora / utterance.corpus / utterance.path, mel.sample_rate_hz)
-    converted = converter.convert(audio, arousal=target, **request).audio
+    path = corpora / utterance.corpus / utterance.path
+    converted = converter.convert(path, **dataclasses.asdict(request)).audio
     found = measure(converted, mel, converter.emotion, converter.speaker)
     return Row(
         corpus=utterance.corpus,
         path=utterance.path,
         speaker=utterance.speaker,
-        target=target,
+        target=float(request.arousal or 0),
         arousal=found.arousal,
         arousal_equal_level=found.arousal_equal_level,
         f0_hz=found.f0_hz,
@@ -251,6 +253,7 @@ def _counts(pairs: list[tuple[Row, Row]], voices: Voices) -> dict[str, float | i
     real = float(np.mean([voices.real_rate(low.speaker) for low, _ in pairs]))
     return {
         "utterances": len(pairs),
+        "voiced_pairs": len(voiced),
         "arousal_rises": float(np.mean([b.arousal > a.arousal for a, b in pairs])),
         "arousal_rises_equal_level": float(
             np.mean([b.arousal_equal_level > a.arousal_equal_level for a, b in pairs])
@@ -271,14 +274,13 @@ def _counts(pairs: list[tuple[Row, Row]], voices: Voices) -> dict[str, float | i
 def _claim(path: pathlib.Path, settings: dict) -> None:
     """Writes the settings of the rows, or refuses a folder whose rows were made with others."""
     if not path.is_file():
-        _write(path, json.dumps(settings, indent=1) + "\n")
+        write_text(path, json.dumps(settings, indent=1) + "\n")
         return
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise EmoconvError(f"{path}: not JSON ({error})") from None
-    if found != settings:
-        raise EmoconvError(f"{path}: holds {found}, asked for are {settings}; use a fresh folder")
+    if read_json(path, "expected settings") != settings:
+        raise EmoconvError(
+            f"{path}: the rows beside it were made with another bundle or other settings; use a "
+            "fresh folder"
+        )
 
 
 def _read_rows(path: pathlib.Path) -> dict[tuple[str, str, float], Row]:
@@ -291,15 +293,9 @@ def _read_rows(path: pathlib.Path) -> dict[tuple[str, str, float], Row]:
     text = path.read_text(encoding="utf-8")
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
-        _write(path, whole)
+        write_text(path, whole)
     try:
         rows = [Row(**json.loads(line)) for line in whole.splitlines()]
     except (TypeError, ValueError) as error:
         raise EmoconvError(f"{path}: a line is no row ({error}); use a fresh folder") from None
     return {(row.corpus, row.path, row.target): row for row in rows}
-
-
-def _write(path: pathlib.Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

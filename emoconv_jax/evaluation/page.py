@@ -2,7 +2,6 @@
 
 import dataclasses
 import html
-import os
 import pathlib
 import urllib.parse
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from emoconv_jax.audio.mel import log_mel
 from emoconv_jax.audio.prosody import f0_track
 from emoconv_jax.config import MelConfig
 from emoconv_jax.evaluation.measures import Measures, cosine
+from emoconv_jax.files import replacing, write_text
 from emoconv_jax.shapes import Float
 
 F0_RANGE_HZ = (50, 600)
@@ -107,9 +107,8 @@ def draw(items: Sequence[Item], mel: MelConfig, path: pathlib.Path) -> None:
             axis.grid(alpha=0.25)
     for axis, label in zip(axes[:, 0], ("mel bin", "F0 (Hz)", "level (dBFS)"), strict=True):
         axis.set_ylabel(label)
-    temporary = path.with_suffix(".tmp.png")
-    figure.savefig(temporary, dpi=110)
-    os.replace(temporary, path)
+    with replacing(path) as (partial,):
+        figure.savefig(partial, dpi=110, format="png")
 
 
 def write_page(items: Sequence[Item], picture: str, note: str, path: pathlib.Path) -> None:
@@ -146,9 +145,7 @@ img {{ max-width: 100%; height: auto; margin-top: 1.5rem; }}
 <img src="{_address(picture)}" alt="Mel, pitch and energy of each version">
 </body></html>
 """
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(page, encoding="utf-8")
-    os.replace(temporary, path)
+    write_text(path, page)
 
 
 def _address(file: str) -> str:

@@ -35,9 +35,8 @@ class Sampler:
         self.head = config.score_network.head
         self.network: Any = network_of("score_network", config)
         self.variables = variables
-        self._sample = jax.jit(
-            self._run, static_argnames=("solver", "segments", "start", "on_step")
-        )
+        static = ("solver", "segments", "latent", "start", "on_step")
+        self._sample = jax.jit(self._run, static_argnames=static)
 
     def __call__(
         self,
@@ -46,27 +45,31 @@ class Sampler:
         mask: Float[Any, "b f"],
         speaker: Float[Any, "b d"],
         emotions: Float[Any, "k e"],
+        own_emotion: Float[Any, "b e"],
         weights: Float[Any, "s k"] | Float[Any, "s k f"],
         keys: Key[Array, " b"],
         *,
         solver: str,
         segments: Segments,
+        latent: str = "noise",
         start: float = 1.0,
         on_step: Callable[[Any], None] | None = None,
     ) -> Float[Array, "b f m"]:
         """Draws the target log-mel of each utterance.
 
         Args:
-            x_source: log-mel of the source; only the start state reads it.
+            x_source: log-mel of the source; only the first state reads it.
             average_voice: Y.
             mask: 1 on real frames.
             speaker: d-vectors.
             emotions: embedding of each condition of the plan.
+            own_emotion: embeddings of the sources, which an inversion runs under.
             weights: of the plan.
             keys: one per utterance.
             solver: a key of `diffusion.solvers.SOLVERS`.
             segments: of the plan.
-            start: diffusion time of the start state, above 0 and at most 1.
+            latent: what the reverse process sets out from, "noise" or the "source" inverted.
+            start: diffusion time of that state, `solvers.LEAST_START` to 1.
             on_step: called with the step's number as each one ends.
 
         Returns:
@@ -79,10 +82,12 @@ class Sampler:
             mask,
             speaker,
             emotions,
+            own_emotion,
             weights,
             keys,
             solver=solver,
             segments=segments,
+            latent=latent,
             start=start,
             on_step=on_step,
         )
@@ -95,35 +100,48 @@ class Sampler:
         mask,
         speaker,
         emotions,
+        own_emotion,
         weights,
         keys,
         *,
         solver,
         segments,
+        latent,
         start,
         on_step,
     ) -> Array:
-        score_of = functools.partial(
-            self._scores, variables, average_voice, mask, speaker, emotions
-        )
+        fixed = (variables, average_voice, mask, speaker)
+        grid = solvers.time_grid(weights.shape[0], start)
         pairs = jax.vmap(jax.random.split)(keys)
-        x_start = solvers.start_state(self.sde, x_source, average_voice, pairs[:, 0], start)
+        if latent == "source":
+            own = functools.partial(self._scores, *fixed, lambda _: own_emotion)
+            x_start = solvers.invert(
+                self.sde, own, x_source, average_voice, mask, grid, on_step=on_step
+            )
+        else:
+            x_start = solvers.start_state(self.sde, x_source, average_voice, pairs[:, 0], start)
+        batch = x_source.shape[0]
+        plan = functools.partial(
+            self._scores,
+            *fixed,
+            lambda active: jnp.repeat(emotions[jnp.array(active)], batch, axis=0),
+        )
         return solvers.sample(
             solver,
             self.sde,
-            score_of,
+            plan,
             segments,
             weights,
             x_start,
             average_voice,
             mask,
             pairs[:, 1],
-            start=start,
+            grid=grid,
             on_step=on_step,
         )
 
     def _scores(
-        self, variables, average_voice, mask, speaker, emotions, xt, t, active: tuple[int, ...]
+        self, variables, average_voice, mask, speaker, emotion_rows, xt, t, active: tuple[int, ...]
     ) -> Float[Array, "k b f m"]:
         """Returns the score under each active condition, from one network call."""
         count, batch = len(active), xt.shape[0]
@@ -131,11 +149,10 @@ class Sampler:
         def rows(array: Array) -> Array:
             return jnp.tile(array, (count,) + (1,) * (array.ndim - 1))
 
-        chosen = jnp.repeat(emotions[jnp.array(active)], batch, axis=0)
         t_rows = jnp.broadcast_to(t, (count * batch,))
         xt_rows, voice_rows = rows(xt), rows(average_voice)
         output = self.network.apply(
-            variables, xt_rows, voice_rows, rows(mask), t_rows, rows(speaker), chosen
+            variables, xt_rows, voice_rows, rows(mask), t_rows, rows(speaker), emotion_rows(active)
         )
         score = heads.score_from_output(self.head, self.sde, output, xt_rows, voice_rows, t_rows)
         return score.reshape(count, batch, *xt.shape[1:])

@@ -102,8 +102,8 @@ class ScoreNetwork(nn.Module):
         if reference is not None and reference_mask is not None:
             block = ReferenceBlock(config.condition_width, name="ref_block")
             parts.append(block(reference, reference_mask, time))
-        loudness = math.sqrt(speaker.shape[-1]) if in_blocks else 1.0
-        condition = jnp.concatenate([*parts, loudness * speaker, emotion], axis=-1)
+        gain = math.sqrt(speaker.shape[-1]) if in_blocks else 1.0
+        condition = jnp.concatenate([*parts, gain * speaker, emotion], axis=-1)
         condition = Linear(4 * config.condition_width, name="cond_block_0")(condition)
         condition = Linear(config.condition_width, name="cond_block_2")(mish(condition))
         if in_blocks:

@@ -7,6 +7,7 @@ CMUdict's phones, so results are exact to about a frame at best.
 
 import csv
 import functools
+import math
 import os
 import re
 from typing import Any
@@ -86,12 +87,19 @@ def read_phone_table(path: str | os.PathLike[str]) -> dict[str, list[PhoneSpan]]
     """
     tokens: dict[str, list[tuple[str, float, float]]] = {}
     try:
-        with open(path, encoding="utf-8", newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="") as file:
             for line in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
                 token = (line["phone"], float(line["start_s"]), float(line["end_s"]))
+                if not 0 <= token[1] <= token[2] < math.inf:  # also refuses NaN
+                    raise EmoconvError(
+                        f"{path}: {line['path']}: a phone from {token[1]} to {token[2]} s, times "
+                        "must be finite and not fall"
+                    )
                 tokens.setdefault(line["path"], []).append(token)
     except OSError as error:
         raise EmoconvError(f"{path}: {error.strerror}, expected a table of phones") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise EmoconvError(f"{path}: not a UTF-8 table ({error})") from None
     except KeyError as error:
         raise EmoconvError(
             f"{path}: no column {error}, needed are path, phone, start_s, end_s"

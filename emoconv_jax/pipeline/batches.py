@@ -132,7 +132,7 @@ class Batches:
     def _emotion(self, index: int, position: int) -> np.ndarray:
         """Returns an utterance's own embedding or, drawn by position, a bank's in its place.
 
-        Half of the banks are those of its emotion's name, half those of its arousal.
+        Half of the banks are those of its emotion's name, if it has one, and half of its arousal.
         """
         utterance, banks = self.store.utterances[index], self.banks
         draw = np.random.default_rng([self.seed, 2, position]).random()

@@ -157,21 +157,20 @@ def _class_of(row: Row) -> tuple[str, str, str, str]:
 
 
 def _known(row: Row) -> float:
-    """Returns the rating, else the base, else UNLABELLED."""
-    if row.arousal:
-        try:
-            rating = float(row.arousal)
-        except ValueError:
-            rating = float("nan")
-        if not AROUSAL_LOW <= rating <= AROUSAL_HIGH:
-            raise EmoconvError(
-                f"{row.corpus}/{row.path}: arousal {row.arousal!r}, "
-                f"allowed are {AROUSAL_LOW:g} to {AROUSAL_HIGH:g}"
-            )
-        return rating
-    if not row.emotion:
-        return UNLABELLED
+    """Returns the rating, else the base, else UNLABELLED; all of them are checked."""
+    where = f"{row.corpus}/{row.path}"
     try:
-        return base_arousal(row.emotion, row.intensity)
+        base = base_arousal(row.emotion, row.intensity) if row.emotion else UNLABELLED
     except EmoconvError as error:
-        raise EmoconvError(f"{row.corpus}/{row.path}: {error}") from None
+        raise EmoconvError(f"{where}: {error}") from None
+    if not row.arousal:
+        return base
+    try:
+        rating = float(row.arousal)
+    except ValueError:
+        rating = float("nan")
+    if not AROUSAL_LOW <= rating <= AROUSAL_HIGH:
+        raise EmoconvError(
+            f"{where}: arousal {row.arousal!r}, allowed are {AROUSAL_LOW:g} to {AROUSAL_HIGH:g}"
+        )
+    return rating

@@ -19,7 +19,7 @@ from emoconv_jax.audio.mel import log_mel
 from emoconv_jax.audio.prosody import level_db, median_f0_hz
 from emoconv_jax.audio.reading import read_audio
 from emoconv_jax.config import MelConfig
-from emoconv_jax.errors import EmoconvError
+from emoconv_jax.errors import EmoconvError, UsageError
 from emoconv_jax.inference.speaker import SpeakerRole
 from emoconv_jax.pipeline.alignment import align_english, read_phone_table
 from emoconv_jax.pipeline.average_voice import PhoneStatistics
@@ -67,12 +67,18 @@ def prepare(
         The store.
 
     Raises:
+        UsageError: two folders of one name.
         EmoconvError: a bad manifest, split file or label, all found before any audio is read.
             Unreadable utterances are listed and left out.
     """
     splits, mel_config = load_splits(splits_path), MelConfig()
     jobs = [(folder, row) for folder in folders for row in read_manifest(folder)]
-    if not any(split_of(splits, row) in TARGET_SPLITS for _, row in jobs):
+    names = [folder.resolve().name for folder in folders]
+    for i, name in enumerate(names):
+        if name in names[:i]:  # a corpus is called by its folder
+            raise UsageError(f"{folders[i]}: a corpus named {name} was given before")
+    found = {split_of(splits, row) for _, row in jobs}
+    if not found & set(TARGET_SPLITS):
         raise EmoconvError(
             f"{splits_path}: puts no utterance of {', '.join(map(str, folders))} into "
             f"{', '.join(TARGET_SPLITS)}; the average voice needs some"

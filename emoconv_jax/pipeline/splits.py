@@ -15,13 +15,14 @@ reads the sentence's id from a row's path. What belongs to no split is unused.
 """
 
 import dataclasses
-import json
 import os
+import pathlib
 import re
 from typing import Any
 
 from emoconv_jax.config import from_dict
 from emoconv_jax.errors import EmoconvError
+from emoconv_jax.files import read_json
 from emoconv_jax.pipeline.manifest import Row
 
 SPLITS = ("a", "b", "train", "validation", "test")
@@ -80,13 +81,7 @@ def load_splits(path: str | os.PathLike[str]) -> dict[str, CorpusSplits]:
         EmoconvError: a missing or damaged file, an unknown split or field, a regular expression
             that is none or has no group, or sentences asked for without one.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            data = json.load(file)
-    except OSError as error:
-        raise EmoconvError(f"{path}: {error.strerror}, expected a split file") from None
-    except ValueError as error:
-        raise EmoconvError(f"{path}: not JSON ({error})") from None
+    data = read_json(pathlib.Path(path), "expected a split file")
     if not isinstance(data, dict):
         raise EmoconvError(f"{path}: found {type(data).__name__}, expected corpora by name")
     return {corpus: _corpus(entry, f"{path}: {corpus}") for corpus, entry in data.items()}

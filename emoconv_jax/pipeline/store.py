@@ -15,7 +15,6 @@ three are added by `emoconv prepare --bundle`, when the encoders that make them 
 
 import dataclasses
 import json
-import os
 import pathlib
 from collections.abc import Callable
 
@@ -23,6 +22,7 @@ import numpy as np
 
 from emoconv_jax.config import MelConfig, from_dict, to_dict
 from emoconv_jax.errors import EmoconvError
+from emoconv_jax.files import read_json, replacing, write_text
 from emoconv_jax.pipeline.phones import PHONES
 
 INDEX = "index.json"
@@ -87,16 +87,7 @@ class FeatureStore:
                 do not follow one another.
         """
         self.folder = folder
-        try:
-            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise EmoconvError(
-                f"{folder / INDEX}: not found; `emoconv prepare` makes a feature folder"
-            ) from None
-        except OSError as error:
-            raise EmoconvError(f"{folder / INDEX}: cannot be read ({error.strerror})") from None
-        except (ValueError, RecursionError) as error:
-            raise EmoconvError(f"{folder / INDEX}: not JSON ({error})") from None
+        index = read_json(folder / INDEX, "`emoconv prepare` makes a feature folder")
         if not isinstance(index, dict) or not isinstance(index.get("utterances"), list):
             raise EmoconvError(f"{folder / INDEX}: expected an object with mel and utterances")
         self.mel_config = from_dict(MelConfig, index.get("mel"), f"{folder / INDEX}: mel")
@@ -196,13 +187,11 @@ def write_index(folder: pathlib.Path, mel: MelConfig, utterances: list[Utterance
         utterances: entries in the order of the flat arrays.
     """
     data = {"mel": to_dict(mel), "utterances": [to_dict(u) for u in utterances]}
-    temporary = folder / (INDEX + ".tmp")
-    temporary.write_text(json.dumps(data, ensure_ascii=False, indent=0), encoding="utf-8")
-    os.replace(temporary, folder / INDEX)
+    write_text(folder / INDEX, json.dumps(data, ensure_ascii=False, indent=0))
 
 
 def write_array(folder: pathlib.Path, name: str, values: np.ndarray) -> None:
-    """Writes a flat array to a temporary name and renames it.
+    """Writes a flat array, whole or not at all.
 
     Args:
         folder: the feature folder.
@@ -210,6 +199,5 @@ def write_array(folder: pathlib.Path, name: str, values: np.ndarray) -> None:
         values: cast to the stored type.
     """
     file, dtype, *_ = ARRAYS[name]
-    temporary = folder / (file + ".tmp")
-    np.ascontiguousarray(values, dtype=dtype).tofile(temporary)
-    os.replace(temporary, folder / file)
+    with replacing(folder / file) as (partial,):
+        np.ascontiguousarray(values, dtype=dtype).tofile(partial)

@@ -151,8 +151,9 @@ def fetch(
             finished = Path(work) / target.name
             save_file(flat, finished, metadata)
             os.replace(finished, target)
-    except OSError as error:
-        raise EmoconvError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise EmoconvError(f"{folder}: cannot be written: {reason}") from error
     on_progress(f"{role}: stored in {target}")
     return target
 

@@ -1,13 +1,11 @@
-"""From training runs to a bundle: averaged parameters of each run, and the banks."""
+"""From a training run to a part of a bundle: its averaged parameters."""
 
 import dataclasses
-import json
 import pathlib
 
 import jax
 import numpy as np
 
-from emoconv_jax.bundles import banks as bank_file
 from emoconv_jax.bundles.format import (
     CONFIG_FILE,
     BundleConfig,
@@ -17,7 +15,7 @@ from emoconv_jax.bundles.format import (
 )
 from emoconv_jax.checkpointing.checkpoints import Checkpoints
 from emoconv_jax.config import TrainingConfig, from_dict
-from emoconv_jax.errors import EmoconvError
+from emoconv_jax.files import read_json
 from emoconv_jax.pipeline.store import FeatureStore
 from emoconv_jax.training import loop
 from emoconv_jax.training.state import TrainState, init_state, make_optimizer
@@ -41,9 +39,8 @@ def export(workdir: pathlib.Path, bundle: pathlib.Path, store: FeatureStore) -> 
         EmoconvError: not a run, or one without a checkpoint.
     """
     path = workdir / loop.CONFIG_FILE
-    if not path.is_file():
-        raise EmoconvError(f"{path}: not found; {workdir} is not a training run")
-    run = from_dict(TrainingConfig, json.loads(path.read_text(encoding="utf-8")), str(path))
+    found = read_json(path, f"{workdir} is not a training run")
+    run = from_dict(TrainingConfig, found, str(path))
     statistics = loop.statistics_of(run, store)
     trainee = make_trainee(run, statistics)
     like = jax.eval_shape(
@@ -55,31 +52,9 @@ def export(workdir: pathlib.Path, bundle: pathlib.Path, store: FeatureStore) -> 
         config = read_config(bundle)
     else:
         config = BundleConfig(name=bundle.name, licence=LICENCE)
-    write_config(bundle, dataclasses.replace(config, **{run.trainee: trainee.network_config}))
     variables = {"params": state.ema_params}
     if statistics is not None:
         variables["statistics"] = statistics
     save_part(bundle, run.trainee, jax.tree.map(np.asarray, variables))
+    write_config(bundle, dataclasses.replace(config, **{run.trainee: trainee.network_config}))
     return run.trainee, int(state.step)
-
-
-def build_banks(bundle: pathlib.Path, store: FeatureStore, split: str = "a") -> bank_file.Banks:
-    """Builds and writes a bundle's banks from one split of encoded features.
-
-    Args:
-        bundle: the bundle's folder.
-        store: encoded with the bundle's recogniser.
-        split: the recogniser's training split; never validation or test.
-
-    Returns:
-        The banks.
-
-    Raises:
-        EmoconvError: the split has no utterance with an emotion.
-    """
-    chosen = store.select(lambda u: u.split == split and bool(u.emotion))
-    if not len(chosen):
-        raise EmoconvError(f"{store.folder}: no utterance with an emotion in split {split!r}")
-    banks = loop.build_banks(store, chosen)
-    bank_file.save_banks(bundle, banks)
-    return banks

@@ -18,16 +18,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from emoconv_jax.bundles.banks import Banks, build
 from emoconv_jax.checkpointing.checkpoints import Checkpoints
 from emoconv_jax.config import TrainingConfig, to_dict
 from emoconv_jax.errors import EmoconvError
+from emoconv_jax.files import read_json, write_text
 from emoconv_jax.models.recogniser import measure_statistics
 from emoconv_jax.pipeline.batches import Batches
 from emoconv_jax.pipeline.store import FeatureStore, Utterance
 from emoconv_jax.training.state import TrainState, init_state, make_optimizer
 from emoconv_jax.training.step import evaluate_step, train_step
-from emoconv_jax.training.trainees import make_trainee, parameter_count
+from emoconv_jax.training.target_banks import banks_of
+from emoconv_jax.training.trainees import Trainee, make_trainee, parameter_count
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
@@ -68,7 +69,8 @@ def train(
         The last state.
 
     Raises:
-        EmoconvError: no utterances, or a work directory of a different run.
+        EmoconvError: no utterances, a work directory of a different run, or initial parameters
+            that are not the network's.
     """
     pace = pace or Pace()
     _claim(workdir, config)
@@ -78,25 +80,23 @@ def train(
     optimizer = make_optimizer(config)
     root = jax.random.key(config.seed)
     init_key, step_key = jax.random.split(root)
-    params = trainee.init(init_key) if initial is None else initial
+    params = trainee.init(init_key) if initial is None else _fitting(initial, trainee)
     state = init_state(params, optimizer)
     step = jax.jit(
         functools.partial(train_step, trainee=trainee, optimizer=optimizer, ema=config.ema),
         donate_argnums=0,
     )
     validate = jax.jit(functools.partial(evaluate_step, trainee=trainee))
-    seconds = sum(store.utterances[i].frames for i in selection) * (
-        store.mel_config.hop_samples / store.mel_config.sample_rate_hz
+    log(_announcement(config, store, selection, parameter_count(params)))
+    batches = training_batches(config, store, selection)
+    held_out = Batches(
+        store,
+        watched,
+        config.trainee,
+        batch=config.batch,
+        frames=config.frames,
+        seed=VALIDATION_SEED,
     )
-    log(
-        f"{config.trainee}: {parameter_count(params) / 1e6:.2f} M parameters, {len(selection)} "
-        f"utterances ({seconds / 3600:.2f} h), planned {config.steps} steps of {config.batch} = "
-        f"{config.steps * config.batch} examples of {config.frames} frames"
-    )
-    describe = functools.partial(Batches, store, trainee=config.trainee, batch=config.batch)
-    stand_in = {"banks": banks_of(config, store), "bank_share": config.bank_share}
-    batches = describe(selection, frames=config.frames, seed=config.seed, **stand_in)
-    held_out = describe(watched, frames=config.frames, seed=VALIDATION_SEED)
     with Checkpoints(workdir / "checkpoints") as checkpoints, _Stop() as stop:
         if checkpoints.latest() is not None:
             state = TrainState(**checkpoints.restore(vars(state)))
@@ -157,6 +157,33 @@ def choose(store: FeatureStore, config: TrainingConfig, splits: tuple[str, ...])
     return chosen
 
 
+def training_batches(config: TrainingConfig, store: FeatureStore, selection: np.ndarray) -> Batches:
+    """Returns the batches of a run; a score network's see banks as often as `bank_share` says.
+
+    Args:
+        config: of the run.
+        store: prepared features.
+        selection: what to draw from.
+
+    Returns:
+        The batches.
+
+    Raises:
+        EmoconvError: banks are asked for and the store has no utterance to make them of.
+    """
+    share = config.bank_share if config.trainee == "score_network" else 0.0
+    return Batches(
+        store,
+        selection,
+        config.trainee,
+        batch=config.batch,
+        frames=config.frames,
+        seed=config.seed,
+        banks=banks_of(store) if share else None,
+        bank_share=share,
+    )
+
+
 def statistics_of(config: TrainingConfig, store: FeatureStore) -> Any | None:
     """Returns the recogniser's normalisation over its training split; None for other trainees.
 
@@ -175,40 +202,35 @@ def statistics_of(config: TrainingConfig, store: FeatureStore) -> Any | None:
     return measure_statistics(mels)
 
 
-def banks_of(config: TrainingConfig, store: FeatureStore) -> Banks | None:
-    """Returns the banks that a score network sees in place of some own embeddings; None for others.
-
-    Args:
-        config: of the run.
-        store: encoded features.
-
-    Returns:
-        Banks over the training splits, or None where nothing in them has an emotion.
-    """
-    if config.trainee != "score_network" or config.bank_share == 0:
-        return None
-    chosen = store.select(lambda u: u.split in config.splits and bool(u.emotion))
-    return build_banks(store, chosen) if len(chosen) else None
-
-
-def build_banks(store: FeatureStore, chosen: np.ndarray) -> Banks:
-    """Builds the banks of some utterances.
-
-    Args:
-        store: encoded features.
-        chosen: indices of utterances with an emotion.
-
-    Returns:
-        The banks.
-    """
-    utterances = [store.utterances[i] for i in chosen]
-    return build(
-        np.array(store.array("emotion")[chosen]),
-        np.array([u.arousal for u in utterances]),
-        np.array(store.array("arousal")[chosen]),
-        [u.emotion for u in utterances],
-        [u.speaker for u in utterances],
+def _announcement(
+    config: TrainingConfig, store: FeatureStore, selection: np.ndarray, parameters: int
+) -> str:
+    """Returns the line that says what the run is going to do."""
+    seconds = sum(store.utterances[i].frames for i in selection) * (
+        store.mel_config.hop_samples / store.mel_config.sample_rate_hz
     )
+    return (
+        f"{config.trainee}: {parameters / 1e6:.2f} M parameters, {len(selection)} utterances "
+        f"({seconds / 3600:.2f} h), planned {config.steps} steps of {config.batch} = "
+        f"{config.steps * config.batch} examples of {config.frames} frames"
+    )
+
+
+def _fitting(initial: Any, trainee: Trainee) -> Any:
+    """Returns the initial parameters, or names the first that the run's network has otherwise."""
+    wanted = jax.eval_shape(trainee.init, jax.random.key(0))
+    shapes = [
+        {jax.tree_util.keystr(path, simple=True, separator="/"): leaf.shape for path, leaf in flat}
+        for flat in map(jax.tree.leaves_with_path, (initial, wanted))
+    ]
+    for name in sorted(set(shapes[0]) | set(shapes[1])):
+        found, expected = (side.get(name, "nothing") for side in shapes)
+        if found != expected:
+            raise EmoconvError(
+                f"--bundle: its tensor {name} is {found}, the run's network needs {expected}; "
+                "--config.network must be the bundle's own"
+            )
+    return initial
 
 
 def _claim(workdir: pathlib.Path, config: TrainingConfig) -> None:
@@ -216,9 +238,11 @@ def _claim(workdir: pathlib.Path, config: TrainingConfig) -> None:
     path, data = workdir / CONFIG_FILE, json.loads(json.dumps(to_dict(config)))
     workdir.mkdir(parents=True, exist_ok=True)
     if not path.exists():
-        path.write_text(json.dumps(data, indent=1), encoding="utf-8")
+        write_text(path, json.dumps(data, indent=1) + "\n")
         return
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = read_json(path, "expected a run's configuration")
+    if not isinstance(found, dict):
+        raise EmoconvError(f"{path}: found {type(found).__name__}, expected an object")
     for name in data:
         if found.get(name) != data[name]:
             raise EmoconvError(

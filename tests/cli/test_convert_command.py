@@ -145,10 +145,11 @@ def assert_told_of(path: pathlib.Path) -> None:
         "mix": None,
         "base": None,
         "strength": None,
-        "solver": "maximum_likelihood",
+        "solver": "maximum_likelihood",  # left open: the bundle's own, as latent and start
         "steps": 2,
         "guidance": 1.0,
-        "start": 1.0,  # the bundle's own
+        "latent": "noise",
+        "start": 1.0,
         "seed": 1,
     }
 
@@ -176,9 +177,10 @@ REFUSED = [
     (["--arousal", "3", "--guidance", "-2"], "guidance: found -2"),
     (["--arousal", "3", "--seed", "-1"], "seed: found -1"),
     (["--arousal", "3", "--format", "mp3"], "--format: found 'mp3', allowed are wav, flac"),
-    (["--arousal", "3", "--guidance", "inf"], "guidance: found inf"),
-    (["--arousal", "3", "--start", "0"], "start: found 0.0, allowed is above 0 and up to 1"),
-    (["--arousal", "3", "--start", "1.5"], "start: found 1.5, allowed is above 0 and up to 1"),
+    (["--arousal", "3", "--guidance", "inf"], "guidance: found inf, allowed is 0 to 100"),
+    (["--arousal", "3", "--latent", "air"], "latent: found 'air', allowed are noise, source"),
+    (["--arousal", "3", "--start", "0"], "start: found 0.0, allowed is 0.001 to 1"),
+    (["--arousal", "3", "--start", "1.5"], "start: found 1.5, allowed is 0.001 to 1"),
 ]
 
 

@@ -8,6 +8,7 @@ import html
 import json
 import pathlib
 import re
+import shutil
 import sys
 
 import numpy as np
@@ -138,3 +139,27 @@ def test_the_demo_makes_a_page_of_any_file(emoconv, place, bundle_folder):
     assert len(figures) == 5
     assert figures[0].startswith("source ")
     assert figures[0].endswith(" 1.00")  # the source resembles itself
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("demo shown/source.wav --out shown", "shown/source.wav: would be overwritten"),
+        ("demo voices/5.wav --out shown --seed -1", "seed: found -1"),
+        ("demo voices/5.wav --out shown --steps 5000", "steps: found 5000"),
+    ],
+)
+def test_a_wrong_request_leaves_nothing_behind(
+    place, bundle_folder, tmp_path, monkeypatch, capsys, words, message
+):
+    folder = tmp_path / "place"
+    shutil.copytree(place, folder)
+    (folder / "shown").mkdir(exist_ok=True)
+    shutil.copy(folder / "voices" / "5.wav", folder / "shown" / "source.wav")
+    monkeypatch.chdir(folder)
+    before = sorted(folder.rglob("*"))
+    assert main([*words.split(), "--bundle", str(bundle_folder)]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("emoconv: ")
+    assert message in captured.err
+    assert sorted(folder.rglob("*")) == before

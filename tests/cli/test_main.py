@@ -116,7 +116,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(emoconv, words, message):
     ("words", "message"),
     [
         (["prepare", "absent", "--out", "x", "--splits", SPLITS], "absent/manifest.tsv: not fou"),
-        (["prepare", "a", "--out", "x", "--splits", "absent.json"], "absent.json: No such file"),
+        (["prepare", "a", "--out", "x", "--splits", "absent.json"], "absent.json: not found"),
         (["bundle", "--banks", "--out", "x", "--features", "absent"], "absent/index.json: not fou"),
         (["prepare", "--out", "absent", "--bundle", "b"], "absent/index.json: not found"),
         (["evaluate", "--features=f", "--corpora=c", "--out=o", "--bundle=b"], "b/config.json: "),

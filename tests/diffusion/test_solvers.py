@@ -54,7 +54,7 @@ def test_solver_recovers_mean_and_std_of_gaussian_data(solver: str) -> None:
     assert float(x0.std()) == pytest.approx(0.7, abs=0.04)
 
 
-@pytest.mark.parametrize("solver", ["probability_flow", "euler_maruyama"])
+@pytest.mark.parametrize("solver", ["probability_flow", "euler_maruyama", "ddim"])
 def test_error_falls_with_the_first_power_of_the_step(solver: str) -> None:
     """The law of a linear solver is followed exactly: variance through a + b ds/dx and c."""
 
@@ -260,16 +260,74 @@ def test_an_early_start_keeps_the_share_of_the_source_that_theory_says(start: fl
         voice,
         mask,
         keys,
-        start=start,
+        grid=solvers.time_grid(200, start),
     )
     alpha2 = np.exp(-_b(start))
     kept = s * np.sqrt(alpha2 / (alpha2 * s**2 + 1 - alpha2))
     assert float(x0.mean()) == pytest.approx(m + kept * (x - m), abs=0.03)
 
 
-@pytest.mark.parametrize("start", [0.0, -0.1, 1.01, float("nan")])
+@pytest.mark.parametrize(("t", "s"), [(1.0, 0.4), (0.5, 0.0), (0.02, 0.7), (0.3, 1.0)])
+def test_ddim_is_exact_in_one_step_either_way_for_data_of_one_point(t: float, s: float) -> None:
+    """U_t = alpha_t r + sigma_t e with one e at all times; the score is then -e / sigma_t."""
+    found = solvers.ddim(SDE, np.array([t, s]))
+    r, e = 1.3, -0.6
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = (
+        (np.exp(-_b(time) / 2), np.sqrt(1 - np.exp(-_b(time)))) for time in (t, s)
+    )
+    step = found.residual[0] * (alpha_t * r + sigma_t * e) + found.score[0] * (-e / sigma_t)
+    assert step == pytest.approx(alpha_s * r + sigma_s * e, rel=1e-9)
+    assert found.noise[0] == 0
+
+
+@pytest.mark.parametrize("start", [0.4, 1.0])
+def test_inversion_is_the_flow_of_the_sources_own_law_and_the_way_back_that_of_the_target(
+    start: float,
+) -> None:
+    """The flow keeps the number of standard deviations c from the mean (here Y = 0).
+
+    From N(m, s^2) it leads a source m + c s to alpha m + c sqrt(v), v = alpha^2 s^2 + sigma^2,
+    and from there back under N(m', s^2) to m' + (alpha (m - m') / sqrt(v) + c) s.
+    """
+    shape, m, other, s, c = (1, 4, 3), -1.0, 2.0, 0.5, 1.4
+    voice, mask, grid = jnp.zeros(shape), jnp.ones(shape[:2]), solvers.time_grid(400, start)
+    scores = _gaussian_scores([m, other], s, voice)
+    source = jnp.full(shape, m + c * s)
+    latent = solvers.invert(SDE, scores, source, voice, mask, grid)
+    alpha = np.exp(-_b(start) / 2)
+    v = alpha**2 * s**2 + 1 - alpha**2
+    np.testing.assert_allclose(latent, alpha * m + c * np.sqrt(v), atol=0.03)
+
+    def back(condition: int) -> jax.Array:
+        segments, weights = ((0, 400, (condition,)),), np.eye(2)[np.full(400, condition)]
+        return solvers.sample(
+            "ddim", SDE, scores, segments, weights, latent, voice, mask, None, grid=grid
+        )
+
+    np.testing.assert_allclose(back(0), source, atol=0.03)
+    expected = other + (alpha * (m - other) / np.sqrt(v) + c) * s
+    np.testing.assert_allclose(back(1), expected, atol=0.05)
+
+
+def test_a_solver_that_draws_noise_needs_keys() -> None:
+    x = jnp.zeros((1, 4, 3))
+    with pytest.raises(UsageError, match="keys: found none, solver euler_maruyama draws noise"):
+        solvers.sample(
+            "euler_maruyama",
+            SDE,
+            lambda xt, t, active: xt[None],
+            ((0, 2, (0,)),),
+            jnp.ones((2, 1)),
+            x,
+            x,
+            jnp.ones((1, 4)),
+            None,
+        )
+
+
+@pytest.mark.parametrize("start", [0.0, -0.1, 1e-36, 1.01, float("nan")])
 def test_a_start_out_of_range_is_refused(start: float) -> None:
-    with pytest.raises(UsageError, match=r"start: found .*, allowed is above 0 and up to 1"):
+    with pytest.raises(UsageError, match=r"start: found .*, allowed is 0.001 to 1"):
         solvers.time_grid(10, start)
 
 
@@ -284,7 +342,7 @@ def test_steps_are_reported_as_they_finish() -> None:
 @pytest.mark.parametrize(
     ("solver", "segments", "message"),
     [
-        ("ddim", ((0, 2, (0,)),), "solver: found 'ddim', allowed are: probability_flow"),
+        ("magic", ((0, 2, (0,)),), "solver: found 'magic', allowed are: probability_flow"),
         ("euler_maruyama", ((0, 1, (0,)),), "must cover steps 0 to 2"),
         ("euler_maruyama", ((0, 1, (0,)), (1, 2, ())), "must cover steps 0 to 2"),
     ],

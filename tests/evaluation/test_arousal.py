@@ -107,6 +107,7 @@ def test_shares_and_means_are_those_of_complete_pairs(voices):
     assert found == pytest.approx(
         {
             "utterances": 3,
+            "voiced_pairs": 2,
             "arousal_rises": 2 / 3,  # 2 -> 5, 4 -> 3, 1 -> 7
             "arousal_rises_equal_level": 2 / 3,  # 3 -> 2, 4 -> 5, 1 -> 6
             "f0_rises": 1 / 2,  # 100 -> 120, 200 -> 180; the third is unvoiced once
@@ -163,7 +164,25 @@ def corpora(tmp_path, speech):
 
 
 @pytest.mark.slow
-def test_an_interrupted_evaluation_continues_where_it_was(corpora, converter, tmp_path):
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"start": 2.0}, "start: found 2.0"),
+        ({"seed": -1}, "seed: found -1"),
+        ({"split": "tset"}, "no utterances of unseen speakers in split 'tset'"),
+    ],
+)
+def test_a_wrong_request_does_not_claim_the_folder(corpora, converter, tmp_path, changes, message):
+    store, folder = corpora
+    with pytest.raises(EmoconvError, match=message):
+        evaluate(converter, store, folder, tmp_path / "report", **changes)
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.slow
+def test_an_interrupted_evaluation_continues_where_it_was(
+    corpora, converter, tmp_path, monkeypatch
+):
     store, folder = corpora
     out = tmp_path / "report"
 
@@ -172,7 +191,9 @@ def test_an_interrupted_evaluation_continues_where_it_was(corpora, converter, tm
 
     whole = run()
     assert whole["all"]["utterances"] == 2
-    assert (whole["bundle"], whole["steps"]) == ("tiny", 1)
+    assert [request["steps"] for request in whole["requests"]] == [1, 1]
+    assert [request["start"] for request in whole["requests"]] == [1.0, 1.0]  # the bundle's own
+    assert (whole["bundle"], len(whole["bundle_sha256"])) == ("tiny", 64)
     lines = (out / arousal.ROWS_FILE).read_text().splitlines()
     assert len(lines) == 4
     # A crash in the middle of the last line, and marks on the others to see them kept.
@@ -185,3 +206,6 @@ def test_an_interrupted_evaluation_continues_where_it_was(corpora, converter, tm
     assert run(limit=1)["all"]["utterances"] == 1  # rows beyond the limit are not counted
     with pytest.raises(EmoconvError, match="use a fresh folder"):
         run(steps=2)
+    monkeypatch.setattr(converter, "sha256", "0" * 64)  # another bundle of the same name
+    with pytest.raises(EmoconvError, match="use a fresh folder"):
+        run()

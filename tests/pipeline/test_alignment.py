@@ -71,6 +71,33 @@ def test_text_without_words_and_silent_audio_are_refused():
         align_english(np.zeros(22050, np.float32), "Kids are talking.")
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"x.wav\tn\tnan\t1\n", r"x\.wav: a phone from nan to 1\.0 s, times must be finite"),
+        (b"x.wav\tn\t0\tinf\n", "a phone from 0.0 to inf s"),
+        (b"x.wav\tn\t2\t1\n", "a phone from 2.0 to 1.0 s"),
+        (b"x.wav\tn\tsoon\t1\n", "must be numbers of seconds"),
+        (b"x.wav\tn\n", "must be numbers of seconds"),
+        (b"x" * 200_000 + b"\tn\t0\t1\n", "not a UTF-8 table"),
+        (b"\xff.wav\tn\t0\t1\n", "not a UTF-8 table"),
+    ],
+)
+def test_a_damaged_phone_table_is_refused_in_one_line(tmp_path, content, message):
+    path = tmp_path / "phones.tsv"
+    path.write_bytes(b"path\tphone\tstart_s\tend_s\n" + content)
+    with pytest.raises(EmoconvError, match=message) as caught:
+        read_phone_table(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_a_phone_table_may_begin_with_a_byte_order_mark(tmp_path):
+    path = tmp_path / "phones.tsv"
+    path.write_text("\ufeffpath\tphone\tstart_s\tend_s\nx.wav\tn\t0\t1\n", encoding="utf-8")
+    (span,) = read_phone_table(path)["x.wav"]
+    assert (span.phone, span.start_s, span.end_s) == ("N", 0.0, 1.0)
+
+
 @pytest.mark.corpora
 def test_every_token_of_the_synthetic_corpus_is_mapped():
     table = read_phone_table(corpus("synthetic") / "phones.tsv")

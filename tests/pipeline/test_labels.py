@@ -83,6 +83,11 @@ def test_ratings_are_kept_and_utterances_without_anything_are_unlabelled():
             arousal_labels([row(arousal=rating)], [0.0], [100.0])
 
 
+def test_the_emotion_of_a_rated_utterance_is_checked_too():
+    with pytest.raises(EmoconvError, match=r"ravdess/x\.flac: emotion 'bogus'"):
+        arousal_labels([row(emotion="bogus", arousal="3")], [0.0], [100.0])
+
+
 def test_standard_scores_have_mean_zero_and_deviation_one():
     rng = np.random.default_rng(0)
     group = rng.integers(0, 3, 60)

@@ -10,7 +10,7 @@ import soundfile
 from emoconv_jax.audio.mel import log_mel
 from emoconv_jax.audio.reading import read_audio
 from emoconv_jax.config import MelConfig
-from emoconv_jax.errors import EmoconvError
+from emoconv_jax.errors import EmoconvError, UsageError
 from emoconv_jax.pipeline.phones import PHONES
 from emoconv_jax.pipeline.prepare import _map, encode, prepare
 from emoconv_jax.pipeline.store import INDEX, FeatureStore
@@ -170,6 +170,23 @@ def test_bad_labels_are_named_before_any_audio_is_read(tmp_path, manifest, messa
     with pytest.raises(EmoconvError, match=message):
         prepare([folder], tmp_path / "out", tmp_path / "splits.json", log=lambda line: None)
     assert not (tmp_path / "out" / INDEX).exists()
+
+
+def test_corpora_of_one_name_are_refused(tmp_path):
+    folder = hopeless(tmp_path, "path\tspeaker\na.wav\tann\n")
+    with pytest.raises(UsageError, match=r"a corpus named corpus was given before"):
+        prepare([folder, folder], tmp_path / "out", tmp_path / "splits.json", log=print)
+
+
+def test_every_row_must_name_its_sentence_where_splits_ask_for_it(tmp_path):
+    """The second row's path has no sentence; the first is enough for the targets."""
+    folder = hopeless(tmp_path, "path\tspeaker\ns_1.wav\tann\na.wav\tann\n")
+    (folder / "s_1.wav").write_bytes(b"no audio")
+    splits = {"corpus": {"sentence": "_(\\d)", "splits": {"a": {"sentences": ["1"]}}}}
+    (tmp_path / "splits.json").write_text(json.dumps(splits))
+    with pytest.raises(EmoconvError, match=r"a\.wav"):
+        prepare([folder], tmp_path / "out", tmp_path / "splits.json", log=print)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_failed_preparation_leaves_the_store_before_it(tmp_path):

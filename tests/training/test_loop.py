@@ -12,7 +12,7 @@ import pytest
 from emoconv_jax.config import TrainingConfig
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.pipeline.batches import Batches
-from emoconv_jax.training import loop
+from emoconv_jax.training import loop, target_banks
 from emoconv_jax.training.state import init_state, make_optimizer
 from emoconv_jax.training.step import train_step
 from emoconv_jax.training.trainees import make_trainee
@@ -136,6 +136,50 @@ def test_score_loss_falls_tenfold_on_one_batch_with_fixed_noise(store):
         state, loss = step(state)
         losses.append(float(loss))
     assert losses[-1] < losses[0] / 10
+
+
+def test_a_score_network_sees_banks_as_often_as_the_run_asks(store):
+    """No own embedding of this store is a bank: banks are means of several, or of the nearest."""
+    banks = target_banks.banks_of(store).vectors.values()
+    config = settings("score_network")
+
+    def from_banks(share: float) -> float:
+        run = dataclasses.replace(config, bank_share=share)
+        made = loop.training_batches(run, store, loop.choose(store, run, ("a",)))
+        seen = np.concatenate([made.at(step).emotion for step in range(10)])
+        hits = [any(np.allclose(row, bank) for bank in banks) for row in seen]
+        return float(np.mean(hits))
+
+    assert from_banks(0.0) == 0.0
+    assert from_banks(1.0) == 1.0
+    assert 0.2 < from_banks(0.5) < 0.8  # 40 draws: standard deviation .08
+    other = settings("average_voice")
+    assert loop.training_batches(other, store, loop.choose(store, other, ("a",))).banks is None
+
+
+def test_banks_come_from_the_recognisers_split_alone(store):
+    made = target_banks.banks_of(store)
+    chosen = [i for i, u in enumerate(store.utterances) if u.split == "a" and u.emotion == "sad"]
+    expected = np.array(store.array("emotion"))[chosen].mean(axis=0)
+    np.testing.assert_allclose(made.emotion("sad"), expected, rtol=1e-6)
+
+
+def test_initial_parameters_of_another_network_are_named(store, tmp_path):
+    config = settings("score_network", steps=1)
+    params = make_trainee(config).init(jax.random.key(0))
+    wide = dataclasses.replace(config, network={**config.network, "conditioning": "blocks"})
+    with pytest.raises(EmoconvError, match=r"--bundle: its tensor cond_time/bias is nothing, the"):
+        loop.train(wide, store, tmp_path / "run", initial=params, log=silent)
+    wide = dataclasses.replace(config, network={**config.network, "condition_width": 16})
+    with pytest.raises(EmoconvError, match=r"cond_block_0/bias is \(32,\), the run.* \(64,\)"):
+        loop.train(wide, store, tmp_path / "other", initial=params, log=silent)
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_damaged_configuration_of_a_run_is_refused(store, tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(EmoconvError, match=r"config\.json: (not JSON|found list)"):
+        loop.train(settings("average_voice"), store, tmp_path, log=silent)
 
 
 def test_xt_ablation_has_a_gradient(store):
