@@ -18,7 +18,6 @@ CONVERT = [
     "webrtcvad-wheels>=2.0.11",
     "matplotlib>=3.8",
     "tqdm>=4.66",
-    "huggingface_hub>=0.26",
 ]
 TRAIN = [
     "optax>=0.2.6",
@@ -33,7 +32,6 @@ DEV = [
     "pytest>=8",
     "pytest-xdist>=3.6",
     "beartype>=0.19",
-    "hypothesis>=6.100",
     "ruff>=0.8",
     "pyright>=1.1.390",
 ]

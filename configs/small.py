@@ -35,10 +35,10 @@ TRAINEES = {
         "network": {"width": 32, "condition_width": 64, "conditioning": "blocks"},
         "batch": 8,
         "frames": 128,
-        "steps": 900,
+        "steps": 3750,
         "learning_rate": 1e-3,
         "warmup": 50,
-        "ema": 0.995,
+        "ema": 0.998,
     },
 }
 

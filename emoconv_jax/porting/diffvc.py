@@ -104,23 +104,6 @@ AVERAGE_VOICE_RULES = (
 )
 
 
-def under(tensors: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-    """Returns the tensors whose names begin with a prefix, named without it.
-
-    Args:
-        tensors: foreign name -> array.
-        prefix: for example that of the encoder.
-
-    Returns:
-        The selected arrays.
-    """
-    return {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if name.startswith(prefix)
-    }
-
-
 def port_score_network(
     tensors: Mapping[str, np.ndarray], config: ScoreNetworkConfig, source: str = "score network"
 ) -> dict[str, Any]:
