@@ -139,20 +139,23 @@ def test_score_loss_falls_tenfold_on_one_batch_with_fixed_noise(store):
 
 
 def test_a_score_network_sees_banks_as_often_as_the_run_asks(store):
-    """No own embedding of this store is a bank: banks are means of several, or of the nearest."""
-    banks = target_banks.banks_of(store).vectors.values()
+    """Each emotion has one utterance here, so its bank is that one's own embedding.
+
+    An arousal's bank is a mean of all, which nobody's own is, and half of what banks are drawn.
+    """
+    banks = target_banks.banks_of(store)
+    levels = [banks.arousal(u.arousal) for u in store.utterances]
     config = settings("score_network")
 
-    def from_banks(share: float) -> float:
+    def from_levels(share: float) -> float:
         run = dataclasses.replace(config, bank_share=share)
         made = loop.training_batches(run, store, loop.choose(store, run, ("a",)))
-        seen = np.concatenate([made.at(step).emotion for step in range(10)])
-        hits = [any(np.allclose(row, bank) for bank in banks) for row in seen]
-        return float(np.mean(hits))
+        seen = np.concatenate([made.at(step).emotion for step in range(100)])
+        return float(np.mean([any(np.array_equal(row, level) for level in levels) for row in seen]))
 
-    assert from_banks(0.0) == 0.0
-    assert from_banks(1.0) == 1.0
-    assert 0.2 < from_banks(0.5) < 0.8  # 40 draws: standard deviation .08
+    assert from_levels(0.0) == 0.0
+    assert abs(from_levels(1.0) - 0.5) < 0.1  # 400 draws: standard deviation .025
+    assert abs(from_levels(0.5) - 0.25) < 0.1
     other = settings("average_voice")
     assert loop.training_batches(other, store, loop.choose(store, other, ("a",))).banks is None
 
