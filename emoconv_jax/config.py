@@ -20,6 +20,7 @@ from emoconv_jax.errors import EmoconvError
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 AROUSAL_LOW, AROUSAL_HIGH = 1.0, 7.0  # the papers' scale: 1 calm .. 7 excited
+TRAINING_SPLITS = ("a", "b", "train")  # whose voices a model has heard
 LATENTS = ("noise", "source")
 LEAST_START = 0.001  # far below this diffusion time, float32 has no sigma left
 
@@ -158,7 +159,7 @@ class TrainingConfig:
 
     trainee: str
     network: dict = dataclasses.field(default_factory=dict)
-    splits: tuple[str, ...] = ("a", "b", "train")
+    splits: tuple[str, ...] = TRAINING_SPLITS
     validation: str = "validation"
     batch: int = 16
     frames: int = 128

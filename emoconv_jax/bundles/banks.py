@@ -169,7 +169,7 @@ def load_banks(folder: pathlib.Path, width: int) -> Banks:
     try:
         with safe_open(path, framework="numpy") as file:
             notes = file.metadata() or {}
-            for name in file.keys():  # noqa: SIM118  (not a dict)
+            for name in sorted(file.keys()):
                 view = file.get_slice(name)
                 if name not in LEVEL_NAMES and not name.startswith("emotion/"):
                     raise EmoconvError(

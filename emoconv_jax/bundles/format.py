@@ -250,7 +250,7 @@ def load_tensors(files: list[pathlib.Path], template: Any, where: str) -> dict[s
     try:
         for path in files:
             with safe_open(path, framework="numpy") as file:
-                for name in file.keys():  # noqa: SIM118  (not a dict)
+                for name in sorted(file.keys()):
                     _check(file.get_slice(name), name, wanted, where)
                     if name in arrays:
                         raise EmoconvError(f"{where}: tensor {name} is stored twice")

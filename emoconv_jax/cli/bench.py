@@ -13,7 +13,7 @@ import statistics
 from absl import flags as absl_flags
 
 from emoconv_jax.cli.convert import BUNDLE
-from emoconv_jax.errors import EmoconvError, UsageError
+from emoconv_jax.errors import EmoconvError
 
 
 def define(flags: absl_flags.FlagValues) -> None:
@@ -32,13 +32,11 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
 
     Args:
         flags: parsed.
-        positional: must be empty.
+        positional: empty, see `cli.main.FLAGS_ONLY`.
 
     Returns:
         The exit code.
     """
-    if positional:
-        raise UsageError(f"{positional[0]}: unexpected argument; see `emoconv bench --help`")
     try:
         from emoconv_jax.bench.score_network import compare
     except ModuleNotFoundError as error:

@@ -44,7 +44,7 @@ def define(flags: absl_flags.FlagValues) -> None:
     text(
         "latent",
         None,
-        "what to set out from: source (keeps voice and melody, takes twice as long) or noise "
+        "what to set out from: source (keeps voice and melody, needs one more run) or noise "
         "(the bundle's own)",
         flag_values=flags,
     )

@@ -23,6 +23,7 @@ COMMANDS = {
     "evaluate": "measure conversions of held-out speech",
     "bench": "time the score network beside its PyTorch twin",
 }
+FLAGS_ONLY = ("train", "evaluate", "bench")  # every other command takes files or folders as well
 HELP = ("-h", "--help", "-help", "help")
 
 
@@ -58,6 +59,8 @@ def main(argv: list[str] | None = None) -> int:
     except (absl_flags.Error, AttributeError, TypeError, ValueError) as error:
         # The latter three: a field that the file of --config does not have.
         return _fail(f"{_reason(error)} (see `emoconv {name} --help`)", 2)
+    if positional and name in FLAGS_ONLY:
+        return _fail(f"{positional[0]}: unexpected argument; see `emoconv {name} --help`", 2)
     return _run(module, flags, positional)
 
 

@@ -36,13 +36,11 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
 
     Args:
         flags: parsed.
-        positional: must be empty.
+        positional: empty, see `cli.main.FLAGS_ONLY`.
 
     Returns:
         The exit code.
     """
-    if positional:
-        raise UsageError(f"{positional[0]}: unexpected argument; see `emoconv train --help`")
     for name in ("config", "features", "workdir"):
         if getattr(flags, name) is None:
             raise UsageError(f"--{name}: missing")

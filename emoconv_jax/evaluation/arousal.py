@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from emoconv_jax.config import TRAINING_SPLITS
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.evaluation.measures import measure, nearest_speaker
 from emoconv_jax.files import read_json, write_text
@@ -33,7 +34,6 @@ from emoconv_jax.pipeline.store import FeatureStore
 SETTINGS_FILE = "settings.json"
 ROWS_FILE = "rows.jsonl"
 SUMMARY_FILE = "summary.json"
-TRAINING_SPLITS = ("a", "b", "train")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +174,8 @@ def evaluate(
     """
     asked = [Request(arousal=target, seed=seed, **request) for target in targets]
     requests = [resolve(one, converter.config, converter.banks)[0] for one in asked]
-    jobs = [(i, one) for i in choose(store, split, limit, seed) for one in requests]
+    chosen = choose(store, split, limit, seed)
+    jobs = [(i, *pair) for i in chosen for pair in zip(targets, requests, strict=True)]
     settings = {
         "bundle": converter.config.name,
         "bundle_sha256": converter.sha256,
@@ -186,11 +187,11 @@ def evaluate(
     voices, done = Voices(store, split), _read_rows(out / ROWS_FILE)
     rows = []
     with (out / ROWS_FILE).open("a", encoding="utf-8") as file:
-        for index, one in tqdm(jobs, "converting"):
+        for index, target, one in tqdm(jobs, "converting"):
             utterance = store.utterances[index]
-            row = done.get((utterance.corpus, utterance.path, float(one.arousal or 0)))
+            row = done.get((utterance.corpus, utterance.path, target))
             if row is None:
-                row = _convert(converter, voices, corpora, index, one)
+                row = _convert(converter, voices, corpora, index, target, one)
                 file.write(json.dumps(dataclasses.asdict(row)) + "\n")
                 file.flush()
             rows.append(row)
@@ -204,6 +205,7 @@ def _convert(
     voices: Voices,
     corpora: pathlib.Path,
     index: int,
+    target: float,
     request: Request,
 ) -> Row:
     """Returns the figures of one utterance at one target."""
@@ -215,7 +217,7 @@ def _convert(
         corpus=utterance.corpus,
         path=utterance.path,
         speaker=utterance.speaker,
-        target=float(request.arousal or 0),
+        target=target,
         arousal=found.arousal,
         arousal_equal_level=found.arousal_equal_level,
         f0_hz=found.f0_hz,

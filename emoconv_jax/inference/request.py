@@ -34,7 +34,7 @@ class Request:
         steps: of the solver.
         guidance: w of s_null + w (s - s_null); 1 is no guidance. None is the bundle's own.
         latent: what the conversion sets out from: "noise" draws the voice and melody anew, "source"
-            inverts the source and keeps them, at twice the cost. None is the bundle's own.
+            inverts the source and keeps them, which takes one more run. None is the bundle's own.
         start: diffusion time at which it sets out, 0.001 to 1: the lower, the more of the source
             stays. None is the bundle's own.
         seed: of start state and solver noise.

@@ -163,7 +163,7 @@ def _input_gradient(
         return _plain(g, jnp.flip(swapped, tuple(range(rank))), 1, edges, dilation)
     if dilation == 1:
         return _polyphase(g, swapped, stride, pads, lengths)
-    raise NotImplementedError("a convolution has a stride or a dilation, not both")
+    raise ValueError("a convolution has a stride or a dilation, not both")
 
 
 def _kernel_gradient(

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from emoconv_jax.audio.mel import log_mel
 from emoconv_jax.audio.prosody import level_db, median_f0_hz
 from emoconv_jax.audio.reading import read_audio
-from emoconv_jax.config import MelConfig
+from emoconv_jax.config import TRAINING_SPLITS, MelConfig
 from emoconv_jax.errors import EmoconvError, UsageError
 from emoconv_jax.inference.speaker import SpeakerRole
 from emoconv_jax.pipeline.alignment import align_english, read_phone_table
@@ -30,7 +30,6 @@ from emoconv_jax.pipeline.splits import load_splits, split_of
 from emoconv_jax.pipeline.store import FeatureStore, Utterance, clear, write_array, write_index
 
 PHONE_TABLE = "phones.tsv"
-TARGET_SPLITS = ("a", "b", "train")
 UNALIGNED = -1
 QUIETEST_DB = -70.0  # the gate of `level_db`, below which it finds -inf, no number for an index
 
@@ -78,10 +77,10 @@ def prepare(
         if name in names[:i]:  # a corpus is called by its folder
             raise UsageError(f"{folders[i]}: a corpus named {name} was given before")
     found = {split_of(splits, row) for _, row in jobs}
-    if not found & set(TARGET_SPLITS):
+    if not found & set(TRAINING_SPLITS):
         raise EmoconvError(
             f"{splits_path}: puts no utterance of {', '.join(map(str, folders))} into "
-            f"{', '.join(TARGET_SPLITS)}; the average voice needs some"
+            f"{', '.join(TRAINING_SPLITS)}; the average voice needs some"
         )
     arousal_labels([row for _, row in jobs], [0.0] * len(jobs), [0.0] * len(jobs))
     tables = {
@@ -212,6 +211,6 @@ def _targets(utterances: Iterable[Utterance], features: list[Features]) -> np.nd
     """Returns the average-voice target of each phone over the training splits."""
     statistics = PhoneStatistics()
     for utterance, found in zip(utterances, features, strict=True):
-        if utterance.split in TARGET_SPLITS and found.phones[0] != UNALIGNED:
+        if utterance.split in TRAINING_SPLITS and found.phones[0] != UNALIGNED:
             statistics.add(utterance.speaker, found.phones, found.mel.astype(np.float32))
     return statistics.table()

@@ -6,12 +6,13 @@ import math
 import numpy as np
 import pytest
 import soundfile
+from tiny_store import entries
 
 from emoconv_jax.config import MelConfig
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.evaluation import arousal
 from emoconv_jax.evaluation.arousal import Row, Voices, choose, evaluate, summarise
-from emoconv_jax.pipeline.store import FeatureStore, Utterance, write_array, write_index
+from emoconv_jax.pipeline.store import FeatureStore, write_array, write_index
 
 # speaker, gender, emotion, d-vector: small enough to check on paper
 CLIPS = [
@@ -25,24 +26,15 @@ CLIPS = [
 
 
 def make_store(folder, clips=CLIPS, split="test", corpus="made") -> FeatureStore:
-    utterances = [
-        Utterance(
-            corpus=corpus,
-            path=f"{i}.wav",
-            speaker=speaker,
-            gender=gender,
-            language="en",
-            split=split,
-            emotion=emotion,
-            arousal=4.0,
-            level_db=-20.0,
-            f0_hz=100.0,
-            text="",
-            start=i,
-            frames=1,
-        )
-        for i, (speaker, gender, emotion, _) in enumerate(clips)
-    ]
+    utterances = entries(
+        [1] * len(clips),
+        lambda i: {
+            "corpus": corpus,
+            "split": split,
+            "arousal": 4.0,
+            **dict(zip(("speaker", "gender", "emotion"), clips[i], strict=False)),
+        },
+    )
     folder.mkdir(exist_ok=True)
     write_array(folder, "speaker", np.array([vector for *_, vector in clips]))
     write_index(folder, MelConfig(), utterances)

@@ -119,7 +119,6 @@ def test_from_the_source_under_its_own_emotion_the_source_comes_back(
     back = converter.convert(speech, **request, mix={"own": 1})
     moved = converter.convert(speech, **request, mix={"other": 1})
     lost, change = np.abs(back.mel - source).mean(), np.abs(moved.mel - back.mel).mean()
-    print(lost, change)
     assert lost < 0.1  # of mels around -5; 200 steps of a network of random weights
     assert change > 2 * lost
     assert back.provenance["request"]["latent"] == "source"

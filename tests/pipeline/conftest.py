@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from tiny_store import entries
 
 from emoconv_jax.config import EMOTIONS, MelConfig
 from emoconv_jax.pipeline.phones import PHONES
-from emoconv_jax.pipeline.store import FeatureStore, Utterance, write_array, write_index
+from emoconv_jax.pipeline.store import FeatureStore, write_array, write_index
 
 LENGTHS = (20, 33, 47, 28, 64, 40, 25, 52, 30, 35)
 
@@ -15,25 +16,16 @@ def numbered(tmp_path) -> FeatureStore:
     """Mel bin 0 holds the utterance, bin 1 the frame within it; both are exact in float16."""
     folder = tmp_path / "features"
     folder.mkdir()
-    starts = np.cumsum([0, *LENGTHS])
-    utterances = [
-        Utterance(
-            corpus="made",
-            path=f"{i}.wav",
-            speaker=f"made/{i % 3}",
-            gender="F",
-            language="en",
-            split="test" if i > 7 else "a",
-            emotion=EMOTIONS[i % 8] if i % 4 else "",
-            arousal=1.0 + i % 7 if i % 4 else -1.0,
-            level_db=-25.0,
-            f0_hz=200.0,
-            text="żółw",
-            start=int(starts[i]),
-            frames=length,
-        )
-        for i, length in enumerate(LENGTHS)
-    ]
+    utterances = entries(
+        LENGTHS,
+        lambda i: {
+            "speaker": f"made/{i % 3}",
+            "split": "test" if i > 7 else "a",
+            "emotion": EMOTIONS[i % 8] if i % 4 else "",
+            "arousal": 1.0 + i % 7 if i % 4 else -1.0,
+            "text": "żółw",
+        },
+    )
     owner = np.repeat(np.arange(len(LENGTHS)), LENGTHS)
     place = np.concatenate([np.arange(length) for length in LENGTHS])
     mel = np.zeros((len(owner), 80))

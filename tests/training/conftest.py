@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from tiny_store import entries
 
 from emoconv_jax.config import EMOTIONS, MelConfig
 from emoconv_jax.pipeline.phones import PHONES
-from emoconv_jax.pipeline.store import FeatureStore, Utterance, write_array, write_index
+from emoconv_jax.pipeline.store import FeatureStore, write_array, write_index
 
 FRAMES = (20, 33, 47, 28, 64, 40, 25, 52)
 
@@ -17,25 +18,15 @@ def store(tmp_path) -> FeatureStore:
     folder.mkdir()
     generator = np.random.default_rng(0)
     lengths = [*FRAMES, 30, 35]
-    starts = np.cumsum([0, *lengths])
-    utterances = [
-        Utterance(
-            corpus="made",
-            path=f"{i}.wav",
-            speaker=f"made/{i % 3}",
-            gender="F",
-            language="en",
-            split="a" if i < len(FRAMES) else "validation",
-            emotion=EMOTIONS[i % len(EMOTIONS)],
-            arousal=1.0 + i % 7,
-            level_db=-25.0,
-            f0_hz=200.0,
-            text="",
-            start=int(starts[i]),
-            frames=length,
-        )
-        for i, length in enumerate(lengths)
-    ]
+    utterances = entries(
+        lengths,
+        lambda i: {
+            "speaker": f"made/{i % 3}",
+            "split": "a" if i < len(FRAMES) else "validation",
+            "emotion": EMOTIONS[i % len(EMOTIONS)],
+            "arousal": 1.0 + i % 7,
+        },
+    )
     total, count = sum(lengths), len(lengths)
     write_array(folder, "mel", generator.normal(-5, 2, (total, 80)))
     write_array(folder, "phones", generator.integers(0, len(PHONES), total))
