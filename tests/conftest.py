@@ -5,11 +5,17 @@ Tests marked `corpora` read recorded speech under $EMOCONV_CORPORA; without it t
 
 import os
 import pathlib
+import tempfile
 
 import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook("emoconv_jax", "beartype.beartype")
+
+# librosa's compiled functions: processes that fill one cache at the same time can damage it, and
+# every later run of that environment then crashes
+NUMBA_CACHE = tempfile.TemporaryDirectory(prefix="numba-")
+os.environ["NUMBA_CACHE_DIR"] = NUMBA_CACHE.name
 
 import jax  # noqa: E402  (after the hook, so that nothing of ours is imported unchecked)
 
