@@ -24,8 +24,19 @@ TRAIN = [
     "orbax-checkpoint>=0.11,<0.13",
     "chex>=0.1.90",
     "pocketsphinx>=5.0.4",
+    "praatio>=6.0",
+    "scikit-learn>=1.3",
+    "scipy>=1.11",
+    "threadpoolctl>=3.1",
 ]
-CORPORA = ["tensorflow-datasets>=4.9.9"]
+# TFDS imports importlib_resources without asking for it
+CORPORA = ["tensorflow-datasets>=4.9.9", "array_record>=0.5.1", "importlib_resources>=5"]
+# for tf.data only; nothing of it runs on an accelerator
+TENSORFLOW = [
+    "tensorflow-cpu>=2.16; sys_platform == 'linux' and platform_machine == 'x86_64'",
+    "tensorflow>=2.16; sys_platform != 'linux' or platform_machine != 'x86_64'",
+]
+BEAM = ["apache-beam>=2.60"]
 ENCODERS = ["transformers>=4.50"]
 BENCH = ["torch>=2.6"]
 DEV = [
@@ -50,10 +61,12 @@ setup(
     extras_require={
         "train": TRAIN,
         "corpora": CORPORA,
+        "tensorflow": TENSORFLOW,
+        "beam": BEAM,
         "encoders": ENCODERS,
         "bench": BENCH,
-        "dev": DEV + TRAIN,
-        "all": TRAIN + CORPORA + ENCODERS + BENCH,
+        "dev": DEV + TRAIN + CORPORA + TENSORFLOW + BEAM,
+        "all": TRAIN + CORPORA + TENSORFLOW + BEAM + ENCODERS + BENCH,
     },
     entry_points={"console_scripts": ["emoconv = emoconv_jax.cli.main:main"]},
 )

@@ -7,6 +7,11 @@ class EmoconvError(Exception):
     The command line prints the message and exits with code 1.
     """
 
+    def __init__(self, message: str, kind: str = ""):
+        """Args: message: the line. kind: a word or two for it, where callers sort by that."""
+        super().__init__(message)
+        self.kind = kind
+
 
 class UsageError(EmoconvError):
     """The request itself is wrong (an unknown emotion, a negative weight). Exit code 2."""

@@ -108,12 +108,34 @@ def set_level(
     return (audio * min(gain, _HIGHEST_PEAK / np.abs(audio).max())).astype(np.float32)
 
 
+def level_spread_db(audio: Float[np.ndarray, " n"], sample_rate_hz: int = 22050) -> float:
+    """Returns how much the level of the speech varies: the standard deviation over its windows.
+
+    Args:
+        audio: the waveform, full scale 1.
+        sample_rate_hz: its sample rate.
+
+    Returns:
+        Decibels, over the windows that `level_db` averages; 0 if there is none.
+    """
+    power = _active_windows(audio, sample_rate_hz)
+    return float(np.std(10 * np.log10(power))) if power.size else 0.0
+
+
 def _active_power(audio: Float[np.ndarray, " n"], sample_rate_hz: int) -> float:
     """Returns the mean power of the windows that pass both gates; 0 if none does."""
+    power = _active_windows(audio, sample_rate_hz)
+    return float(power.mean()) if power.size else 0.0
+
+
+def _active_windows(
+    audio: Float[np.ndarray, " n"], sample_rate_hz: int
+) -> Float[np.ndarray, " windows"]:
+    """Returns the power of each window that passes both gates."""
     window_samples = max(1, min(len(audio), round(_LEVEL_WINDOW_S * sample_rate_hz)))
     whole = audio[: len(audio) // window_samples * window_samples].astype(np.float64)
     power = np.square(whole.reshape(-1, window_samples)).mean(axis=1)
     active = power[power > 10 ** (_ABSOLUTE_GATE_DB / 10)]
     if active.size == 0:
-        return 0.0
-    return float(active[active >= active.mean() * 10 ** (_RELATIVE_GATE_DB / 10)].mean())
+        return active
+    return active[active >= active.mean() * 10 ** (_RELATIVE_GATE_DB / 10)]

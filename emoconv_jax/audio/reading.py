@@ -50,8 +50,34 @@ def read_audio(
             large when decoded, shorter than 0.1 s, outside 4000 to 384000 Hz, of more than 32
             channels, silent (peak below -80 dBFS), or holds NaN or infinite samples.
     """
-    name = os.fspath(path)
     _check_rate("sample_rate_hz", sample_rate_hz)
+    audio, native_rate_hz = read_native(path, max_seconds=max_seconds)
+    peak = float(np.abs(audio).max())
+    if peak < SILENCE_PEAK:
+        raise EmoconvError(
+            f"{os.fspath(path)}: silent (peak {peak:.1e}), allowed is a peak from "
+            f"{SILENCE_PEAK:g} (-80 dBFS)"
+        )
+    return conform(audio, native_rate_hz, sample_rate_hz)
+
+
+def read_native(
+    path: str | os.PathLike[str], *, max_seconds: float = 600.0
+) -> tuple[Float[np.ndarray, " n"], int]:
+    """Reads an audio file as a mono waveform at its own sample rate and level.
+
+    Args:
+        path: as for `read_audio`.
+        max_seconds: the longest duration accepted, in seconds.
+
+    Returns:
+        The waveform, float32, and its sample rate in Hz.
+
+    Raises:
+        EmoconvError: as for `read_audio`, silence apart; its `kind` is "empty", "too short" or
+            "too long" where that is what is wrong.
+    """
+    name = os.fspath(path)
     _check_regular(name)
     try:
         with soundfile.SoundFile(name) as sound:
@@ -65,13 +91,24 @@ def read_audio(
         raise EmoconvError(
             f"{name}: cannot be decoded ({found:.80}), allowed are intact WAV, FLAC, OGG, MP3 files"
         ) from error
-    peak = float(np.abs(mono).max())
-    if peak < SILENCE_PEAK:
-        raise EmoconvError(
-            f"{name}: silent (peak {peak:.1e}), allowed is a peak from {SILENCE_PEAK:g} (-80 dBFS)"
-        )
+    return mono, rate_hz
+
+
+def conform(
+    audio: Float[np.ndarray, " n"], native_rate_hz: int, sample_rate_hz: int
+) -> Float[np.ndarray, " resampled"]:
+    """Returns a waveform at another sample rate, scaled down as a whole where it exceeds 1.
+
+    Args:
+        audio: mono, float32.
+        native_rate_hz: its sample rate.
+        sample_rate_hz: of the result.
+
+    Returns:
+        The waveform, float32 in [-1, 1].
+    """
     # Scaled before resampling too: absurd float values would overflow in the filter.
-    return _limited(resample(_limited(mono), rate_hz, sample_rate_hz))
+    return _limited(resample(_limited(audio), native_rate_hz, sample_rate_hz))
 
 
 def _check_rate(where: str, rate_hz: int) -> None:
@@ -94,7 +131,7 @@ def _check_regular(name: str) -> None:
     if not stat.S_ISREG(status.st_mode):
         raise EmoconvError(f"{name}: not a regular file, expected an audio file")
     if status.st_size == 0:
-        raise EmoconvError(f"{name}: empty (0 bytes), expected an audio file")
+        raise EmoconvError(f"{name}: empty (0 bytes), expected an audio file", "empty")
 
 
 def _check_header(name: str, sound: soundfile.SoundFile, max_seconds: float) -> None:
@@ -109,7 +146,8 @@ def _check_header(name: str, sound: soundfile.SoundFile, max_seconds: float) -> 
         raise EmoconvError(f"{name}: the header does not state a length, one is needed")
     if frames > max_seconds * rate_hz:
         raise EmoconvError(
-            f"{name}: {frames / rate_hz:.1f} s long, allowed are up to {max_seconds:g} s"
+            f"{name}: {frames / rate_hz:.1f} s long, allowed are up to {max_seconds:g} s",
+            "too long",
         )
     if frames * channels * 4 > MOST_DECODED_BYTES:
         raise EmoconvError(
@@ -119,7 +157,8 @@ def _check_header(name: str, sound: soundfile.SoundFile, max_seconds: float) -> 
     if frames < SHORTEST_S * rate_hz:
         raise EmoconvError(
             f"{name}: {frames} samples ({max(frames, 0) / rate_hz:.3f} s),"
-            f" allowed are {SHORTEST_S:g} s or more"
+            f" allowed are {SHORTEST_S:g} s or more",
+            "too short" if frames > 0 else "empty",
         )
 
 

@@ -39,7 +39,8 @@ CORPUS_NAMES = {
     "surprise": "surprised", "sur": "surprised",
 }  # fmt: skip
 
-# (normal, strong) acting; a clip of unstated intensity has the mean of the two.
+# (normal, strong) acting; a clip of unstated intensity has the mean of the two, a low one half a
+# step on the other side of normal.
 BASE_AROUSAL = {
     "calm": (2.0, 1.7),
     "sad": (2.5, 3.5),
@@ -50,7 +51,7 @@ BASE_AROUSAL = {
     "happy": (5.0, 6.2),
     "angry": (5.2, 6.8),
 }
-INTENSITIES = ("normal", "strong")
+INTENSITIES = ("low", "normal", "strong")
 
 
 def emotion_name(name: str) -> str:
@@ -79,7 +80,7 @@ def base_arousal(emotion: str, intensity: str = "") -> float:
 
     Args:
         emotion: a name that `emotion_name` knows.
-        intensity: normal or strong; empty, the mean of the two.
+        intensity: low, normal or strong; empty, the mean of the last two.
 
     Returns:
         The base of equation (1).
@@ -87,13 +88,14 @@ def base_arousal(emotion: str, intensity: str = "") -> float:
     Raises:
         EmoconvError: an unknown emotion or intensity.
     """
-    levels = BASE_AROUSAL[emotion_name(emotion)]
+    normal, strong = BASE_AROUSAL[emotion_name(emotion)]
     if not intensity:
-        return sum(levels) / len(levels)
+        return (normal + strong) / 2
     if intensity not in INTENSITIES:
         raise EmoconvError(
             f"intensity {intensity!r}: allowed are {', '.join(INTENSITIES)} or nothing"
         )
+    levels = (normal - (strong - normal) / 2, normal, strong)
     return levels[INTENSITIES.index(intensity)]
 
 
@@ -156,21 +158,54 @@ def _class_of(row: Row) -> tuple[str, str, str, str]:
     return row.corpus, row.speaker, emotion_name(row.emotion), row.intensity
 
 
+def rating(row: Row, name: str) -> float:
+    """Returns what listeners said of an utterance.
+
+    Args:
+        row: the utterance.
+        name: arousal, valence or dominance.
+
+    Returns:
+        1 to 7; -1 where nobody rated.
+
+    Raises:
+        EmoconvError: no number of that range.
+    """
+    text = getattr(row, name)
+    if not text:
+        return UNLABELLED
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not AROUSAL_LOW <= value <= AROUSAL_HIGH:
+        raise EmoconvError(
+            f"{row.corpus}/{row.path}: {name} {text!r}, allowed are {AROUSAL_LOW:g} to "
+            f"{AROUSAL_HIGH:g}"
+        )
+    return value
+
+
+def check_names(row: Row) -> None:
+    """Refuses an emotion or an intensity that has no meaning here.
+
+    Args:
+        row: an utterance.
+
+    Raises:
+        EmoconvError: an unknown name, with the utterance.
+    """
+    _base(row)
+
+
+def _base(row: Row) -> float:
+    try:
+        return base_arousal(row.emotion, row.intensity) if row.emotion else UNLABELLED
+    except EmoconvError as error:
+        raise EmoconvError(f"{row.corpus}/{row.path}: {error}") from None
+
+
 def _known(row: Row) -> float:
     """Returns the rating, else the base, else UNLABELLED; all of them are checked."""
-    where = f"{row.corpus}/{row.path}"
-    try:
-        base = base_arousal(row.emotion, row.intensity) if row.emotion else UNLABELLED
-    except EmoconvError as error:
-        raise EmoconvError(f"{where}: {error}") from None
-    if not row.arousal:
-        return base
-    try:
-        rating = float(row.arousal)
-    except ValueError:
-        rating = float("nan")
-    if not AROUSAL_LOW <= rating <= AROUSAL_HIGH:
-        raise EmoconvError(
-            f"{where}: arousal {row.arousal!r}, allowed are {AROUSAL_LOW:g} to {AROUSAL_HIGH:g}"
-        )
-    return rating
+    base = _base(row)
+    return rating(row, "arousal") if row.arousal else base

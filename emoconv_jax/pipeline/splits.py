@@ -1,4 +1,8 @@
-"""Which utterance trains what: the split file, and the split of one row of a manifest.
+"""Which utterance trains what: split files, and the split of every row of a corpus.
+
+A corpus's split comes from a split file that names it, else from the corpus itself (a manifest's
+column `split`, MSP-Podcast's own), else from its speakers by chance, see `split_by_speaker`. A
+split file holds
 
     {"CORPUS": {"sentence": "REGEX WITH ONE GROUP",
                 "splits": {"SPLIT": {"speakers": [...], "sentences": [...],
@@ -15,9 +19,11 @@ reads the sentence's id from a row's path. What belongs to no split is unused.
 """
 
 import dataclasses
+import hashlib
 import os
 import pathlib
 import re
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from emoconv_jax.config import from_dict
@@ -27,6 +33,8 @@ from emoconv_jax.pipeline.manifest import Row
 
 SPLITS = ("a", "b", "train", "validation", "test")
 UNUSED = "unused"
+# What corpora call their own splits. Theirs to train on is a, which everything trains on.
+OWN_NAMES = {"train": "a", "dev": "validation", "valid": "validation", "eval": "test"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,22 +77,92 @@ class CorpusSplits:
 
 
 def load_splits(path: str | os.PathLike[str]) -> dict[str, CorpusSplits]:
-    """Reads a split file.
+    """Reads a split file, or every split file of a folder.
 
     Args:
-        path: JSON as in this module's docstring.
+        path: JSON as in this module's docstring, or a folder of such.
 
     Returns:
         The splits by corpus.
 
     Raises:
-        EmoconvError: a missing or damaged file, an unknown split or field, a regular expression
-            that is none or has no group, or sentences asked for without one.
+        EmoconvError: a missing or damaged file, a corpus in two files, an unknown split or field, a
+            regular expression that is none or has no group, or sentences asked for without one.
     """
-    data = read_json(pathlib.Path(path), "expected a split file")
-    if not isinstance(data, dict):
-        raise EmoconvError(f"{path}: found {type(data).__name__}, expected corpora by name")
-    return {corpus: _corpus(entry, f"{path}: {corpus}") for corpus, entry in data.items()}
+    place = pathlib.Path(path)
+    splits: dict[str, CorpusSplits] = {}
+    for file in sorted(place.glob("*.json")) if place.is_dir() else [place]:
+        data = read_json(file, "expected a split file")
+        if not isinstance(data, dict):
+            raise EmoconvError(f"{file}: found {type(data).__name__}, expected corpora by name")
+        for corpus, entry in data.items():
+            if corpus in splits:
+                raise EmoconvError(f"{file}: {corpus} is in another file of {place} as well")
+            splits[corpus] = _corpus(entry, f"{file}: {corpus}")
+    return splits
+
+
+def assign_splits(splits: dict[str, CorpusSplits], rows: Sequence[Row]) -> list[str]:
+    """Returns the split of every utterance.
+
+    Args:
+        splits: what `load_splits` gave.
+        rows: of one corpus or of several, each as a whole.
+
+    Returns:
+        Members of SPLITS, or "unused".
+
+    Raises:
+        EmoconvError: as for `split_of`, or a corpus's own split of another name.
+    """
+    speakers: dict[str, set[str]] = {}
+    own = {row.corpus for row in rows if row.split}
+    for row in rows:
+        speakers.setdefault(row.corpus, set()).add(row.speaker)
+    chosen = {
+        corpus: split_by_speaker(corpus, names)
+        for corpus, names in speakers.items()
+        if corpus not in splits and corpus not in own
+    }
+    return [
+        split_of(splits, row)
+        if row.corpus in splits
+        else _own_split(row)
+        if row.corpus in own
+        else chosen[row.corpus][row.speaker]
+        for row in rows
+    ]
+
+
+def split_by_speaker(corpus: str, speakers: Collection[str]) -> dict[str, str]:
+    """Divides the speakers of a corpus for which nobody defined splits.
+
+    A tenth of them, and one at least, goes to validation, as many to test, the others to a. Fewer
+    than three speakers cannot be divided and all train. Who goes where follows from the names
+    alone (by the order of their SHA-256), so that it is the same everywhere.
+
+    Args:
+        corpus: its name.
+        speakers: theirs.
+
+    Returns:
+        The split by speaker.
+    """
+    order = sorted(speakers, key=lambda name: hashlib.sha256(f"{corpus}/{name}".encode()).digest())
+    held = max(1, len(order) // 10) if len(order) >= 3 else 0
+    places = ["validation"] * held + ["test"] * held + ["a"] * len(order)
+    return dict(zip(order, places, strict=False))
+
+
+def _own_split(row: Row) -> str:
+    name = row.split.lower()
+    name = OWN_NAMES.get(name, name)
+    if name not in ("", UNUSED, *SPLITS):
+        raise EmoconvError(
+            f"{row.corpus}/{row.path}: split {row.split!r}, allowed are "
+            f"{', '.join((*SPLITS, UNUSED, *OWN_NAMES))}"
+        )
+    return name or UNUSED
 
 
 def split_of(splits: dict[str, CorpusSplits], row: Row) -> str:

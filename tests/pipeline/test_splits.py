@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import pathlib
@@ -7,7 +8,7 @@ import pytest
 
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.pipeline.manifest import Row, read_manifest
-from emoconv_jax.pipeline.splits import load_splits, split_of
+from emoconv_jax.pipeline.splits import assign_splits, load_splits, split_by_speaker, split_of
 
 SMALL = pathlib.Path(__file__).parents[2] / "data" / "splits" / "emoconv-small.json"
 TRAINS = {"a", "b", "train"}
@@ -60,8 +61,8 @@ def test_a_corpus_the_file_does_not_name_is_unused():
     assert split_of(load_splits(SMALL), Row("ljspeech32", "LJ/LJ001-0001.flac", "LJ")) == "test"
 
 
-def write(tmp_path, data):
-    path = tmp_path / "splits.json"
+def write(tmp_path, data, name="splits.json"):
+    path = tmp_path / name
     path.write_text(data if isinstance(data, str) else json.dumps(data))
     return path
 
@@ -120,3 +121,73 @@ def test_held_out_synthetic_sentences_are_never_trained():
         spoken.setdefault(split_of(splits, row), set()).add(row.text)
     assert len(spoken["test"]) == 10
     assert not spoken["test"] & spoken["train"]
+
+
+def test_a_folder_of_split_files_is_all_of_them(tmp_path):
+    for corpus in ("one", "two"):
+        write(tmp_path, {corpus: {"splits": {"a": {"speakers": [corpus]}}}}, f"{corpus}.json")
+    splits = load_splits(tmp_path)
+    assert split_of(splits, Row("one", "1.wav", "one")) == "a"
+    assert split_of(splits, Row("two", "1.wav", "one")) == "unused"
+    write(tmp_path, {"two": {"splits": {}}}, "zzz.json")
+    with pytest.raises(EmoconvError, match=r"zzz\.json: two is in another file of"):
+        load_splits(tmp_path)
+
+
+def test_published_splits_do_not_share_speakers():
+    """For every corpus and each two of its splits that name their speakers; synthetic has none."""
+    for corpus, entry in load_splits(SMALL.parent).items():
+        named = {name: split.speakers for name, split in entry.splits.items() if split.speakers}
+        everyone = [speaker for speakers in named.values() for speaker in speakers]
+        assert len(set(everyone)) == len(everyone), corpus
+
+
+def test_a_corpus_has_its_file_s_split_else_its_own_else_one_by_speaker(tmp_path):
+    splits = load_splits(write(tmp_path, {"filed": {"splits": {"test": {}}}}))
+    own = [Row("own", f"{i}.wav", "s", split=name) for i, name in enumerate(OWN)]
+    chance = [Row("chance", f"{i}.wav", f"s{i % 20}") for i in range(60)]
+    found = assign_splits(splits, [Row("filed", "1.wav", "s", split="a"), *own, *chance])
+    assert found[0] == "test"
+    assert found[1 : len(OWN) + 1] == list(OWN.values())
+    rest = found[len(OWN) + 1 :]
+    assert {name: rest.count(name) for name in ("a", "validation", "test")} == {
+        "a": 48,  # 16 speakers of 3 clips
+        "validation": 6,
+        "test": 6,
+    }
+    by_speaker = {}
+    for row, name in zip(chance, rest, strict=True):
+        assert by_speaker.setdefault(row.speaker, name) == name
+
+
+OWN = {
+    "Train": "a",
+    "b": "b",
+    "dev": "validation",
+    "Validation": "validation",
+    "eval": "test",
+    "": "unused",
+}
+
+
+def test_a_split_of_no_known_name_is_refused():
+    with pytest.raises(EmoconvError, match=r"own/1\.wav: split 'fold3', allowed are a, b, train"):
+        assign_splits({}, [Row("own", "1.wav", "s", split="fold3")])
+
+
+@pytest.mark.parametrize(("count", "held"), [(1, 0), (2, 0), (3, 1), (10, 1), (29, 2), (300, 30)])
+def test_a_tenth_of_the_speakers_is_held_out_twice(count, held):
+    names = [f"speaker {i}" for i in range(count)]
+    found = split_by_speaker("corpus", names)
+    assert sorted(found) == sorted(names)
+    places = list(found.values())
+    assert places.count("validation") == places.count("test") == held
+    assert places.count("a") == count - 2 * held
+    assert split_by_speaker("corpus", names[::-1]) == found
+
+
+def test_who_is_held_out_follows_from_the_names_hashes():
+    """SHA-256 of c/x, c/y and c/z begin with the bytes that the order is by."""
+    order = sorted("xyz", key=lambda name: hashlib.sha256(f"c/{name}".encode()).hexdigest())
+    found = split_by_speaker("c", "xyz")
+    assert [found[name] for name in order] == ["validation", "test", "a"]
