@@ -22,6 +22,7 @@ EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "s
 AROUSAL_LOW, AROUSAL_HIGH = 1.0, 7.0  # the papers' scale: 1 calm .. 7 excited
 TRAINING_SPLITS = ("a", "b", "train")  # whose voices a model has heard
 LATENTS = ("noise", "source")
+CROPS, READERS = ("random", "whole"), ("plain", "tensorflow")
 LEAST_START = 0.001  # far below this diffusion time, float32 has no sigma left
 
 
@@ -142,6 +143,9 @@ class TrainingConfig:
         validation: the split that is only watched.
         batch: examples per step.
         frames: of a crop.
+        crop: "random", every example a crop of `frames`, or "whole", batches of whole utterances of
+            similar length, of which only those beyond `frames` are cropped.
+        reader: "plain" or "tensorflow" (tf.data); the batches are the same.
         steps: in all; the learning rate falls to zero along a cosine over them.
         learning_rate: of Adam, after the warm-up.
         warmup: steps of linear rise.
@@ -163,6 +167,8 @@ class TrainingConfig:
     validation: str = "validation"
     batch: int = 16
     frames: int = 128
+    crop: str = "random"
+    reader: str = "plain"
     steps: int = 1000
     learning_rate: float = 1e-4
     warmup: int = 50
@@ -176,11 +182,16 @@ class TrainingConfig:
     masked_bands: int = 12
 
     def __post_init__(self) -> None:
-        """Refuses a number that no run can mean, by name."""
+        """Refuses a value that no run can mean, by name."""
         for name, (low, high) in TRAINING_LIMITS.items():
             if not low <= getattr(self, name) <= high:
                 raise EmoconvError(
                     f"{name}: found {getattr(self, name)}, allowed is {low:g} to {high:g}"
+                )
+        for name, allowed in TRAINING_CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise EmoconvError(
+                    f"{name}: found {getattr(self, name)!r}, allowed is {' or '.join(allowed)}"
                 )
 
 
@@ -201,6 +212,7 @@ TRAINING_LIMITS = {
     "gain_db": (0, 60),
     "masked_bands": (0, 79),
 }
+TRAINING_CHOICES = {"crop": CROPS, "reader": READERS}
 
 
 def to_dict(config: Any) -> dict[str, Any]:

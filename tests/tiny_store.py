@@ -9,9 +9,21 @@ PLAIN = {
     "corpus": "made",
     "gender": "F",
     "language": "en",
+    "emotion": "",
+    "intensity": "",
+    "arousal": -1.0,
+    "rated": False,
+    "valence": -1.0,
+    "dominance": -1.0,
     "level_db": -25.0,
+    "level_spread_db": 6.0,
+    "peak_db": -9.0,
     "f0_hz": 200.0,
+    "f0_spread": 2.0,
+    "voiced": 0.5,
+    "alignment": "corpus",
     "text": "",
+    "shard": 0,
 }
 
 

@@ -1,19 +1,30 @@
-"""Times one evaluation of the score network beside its PyTorch twin, in alternating runs.
+"""Times parts of emoconv on this machine. Let nothing else run beside it.
 
-usage: emoconv bench [--bundle BUNDLE] [--seconds 5] [--rounds 9]
+usage: emoconv bench [score_network] [--bundle BUNDLE] [--seconds 5] [--rounds 9]
+       emoconv bench batches [--features FEATURES]
+       emoconv bench preparation --corpus CORPUS [--utterances 100]
 
-Both have the same random weights at the bundle's sizes and the same input; the outputs are compared
-first. Needs PyTorch (extra `bench`). Let nothing else run beside it.
+score_network  one evaluation beside its PyTorch twin, in alternating runs. Both have the same
+               random weights at the bundle's sizes and the same input; the outputs are compared
+               first. Needs PyTorch (extra `bench`).
+batches        crops per second of the plain and the tf.data reader, and seconds to the first batch
+               at step 0 and at step 1 000 000; of FEATURES, else of a made-up store, also of one
+               with 150 000 utterances. tf.data needs the extra `tensorflow`.
+preparation    hours of speech that one core prepares in an hour, with and without alignment, and
+               the peak memory of a worker.
 """
 
 import os
 import pathlib
 import statistics
+import tempfile
 
 from absl import flags as absl_flags
 
 from emoconv_jax.cli.convert import BUNDLE
-from emoconv_jax.errors import EmoconvError
+from emoconv_jax.errors import EmoconvError, UsageError
+
+MANY = 150_000  # utterances: the size of MSP-Podcast, and of a thousand hours of long ones
 
 
 def define(flags: absl_flags.FlagValues) -> None:
@@ -25,6 +36,9 @@ def define(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_string("bundle", BUNDLE, "whose sizes to take", flag_values=flags)
     absl_flags.DEFINE_float("seconds", 5.0, "of the utterance", 0.1, 60.0, flag_values=flags)
     absl_flags.DEFINE_integer("rounds", 9, "of measurement", 1, flag_values=flags)
+    absl_flags.DEFINE_string("features", None, "an encoded feature folder", flag_values=flags)
+    absl_flags.DEFINE_string("corpus", None, "what `prepare` reads", flag_values=flags)
+    absl_flags.DEFINE_integer("utterances", 100, "to prepare", 1, flag_values=flags)
 
 
 def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
@@ -32,11 +46,20 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
 
     Args:
         flags: parsed.
-        positional: empty, see `cli.main.FLAGS_ONLY`.
+        positional: the name of a part, or nothing.
 
     Returns:
         The exit code.
     """
+    parts = {"score_network": _score_network, "batches": _batches, "preparation": _preparation}
+    name, *more = positional or ["score_network"]
+    if name not in parts or more:
+        raise UsageError(f"{' '.join(positional)}: allowed is one of {', '.join(parts)}")
+    parts[name](flags)
+    return 0
+
+
+def _score_network(flags: absl_flags.FlagValues) -> None:
     try:
         from emoconv_jax.bench.score_network import compare
     except ModuleNotFoundError as error:
@@ -53,4 +76,29 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
         median, low, high = statistics.median(times), min(times), max(times)
         print(f"{name:<14}{median * 1e3:8.1f} ms   ({low * 1e3:.1f} .. {high * 1e3:.1f})")
     print(f"ratio of medians: {found.ratio:.2f} (ours computes {found.padded_frames} frames)")
-    return 0
+
+
+def _batches(flags: absl_flags.FlagValues) -> None:
+    from emoconv_jax.bench.batches import make_up, measure
+
+    if flags.features:
+        print(measure(pathlib.Path(flags.features)).table())
+        return
+    for utterances, empty in ((4000, False), (MANY, True)):
+        with tempfile.TemporaryDirectory() as folder:
+            make_up(pathlib.Path(folder), utterances, empty=empty)
+            print(measure(pathlib.Path(folder)).table())
+
+
+def _preparation(flags: absl_flags.FlagValues) -> None:
+    from emoconv_jax.bench.preparation import measure
+
+    if flags.corpus is None:
+        raise UsageError("--corpus: missing; name what to prepare")
+    ways = {"auto": "with alignment", "given": "without"}
+    for found in measure(flags.corpus, flags.utterances):
+        print(
+            f"{ways[found.alignment]:<16}{found.hours_per_core_hour:6.1f} hours of speech per core "
+            f"hour ({found.utterances} utterances, {found.speech_s:.0f} s), peak of a worker "
+            f"{found.peak_bytes / 1e9:.2f} GB"
+        )

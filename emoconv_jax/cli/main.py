@@ -17,13 +17,15 @@ from emoconv_jax.errors import EmoconvError, UsageError
 COMMANDS = {
     "convert": "convert speech to another emotion",
     "demo": "convert a sample to several emotions and show the result as a page",
-    "prepare": "turn corpus folders into training features",
+    "build": "turn a corpus folder into a TFDS dataset",
+    "prepare": "turn corpora into training features",
+    "data_report": "show what prepared features hold, and what will hurt",
     "train": "train the recogniser, the average-voice encoder or the score network",
     "bundle": "publish trained parts as a bundle",
     "evaluate": "measure conversions of held-out speech",
-    "bench": "time the score network beside its PyTorch twin",
+    "bench": "time the score network, batches or preparation on this machine",
 }
-FLAGS_ONLY = ("train", "evaluate", "bench")  # every other command takes files or folders as well
+FLAGS_ONLY = ("train", "evaluate")  # every other command takes files or folders as well
 HELP = ("-h", "--help", "-help", "help")
 
 
@@ -94,7 +96,7 @@ def _fail(message: str, code: int) -> int:
 
 
 def _overview() -> str:
-    rows = [f"  {name:<10}{text}" for name, text in COMMANDS.items()]
+    rows = [f"  {name:<13}{text}" for name, text in COMMANDS.items()]
     example = "  emoconv convert in.wav --out converted --arousal 6"
     return "\n".join(
         [
@@ -115,9 +117,12 @@ def _overview() -> str:
 def _help(name: str, module: ModuleType, flags: absl_flags.FlagValues) -> str:
     """Returns a command's docstring and its flags with defaults."""
     lines = [(module.__doc__ or "").strip(), "", "flags"]
-    for flag in sorted(flags.get_flags_for_module(f"emoconv_jax.cli.{name}"), key=lambda f: f.name):
-        default = "" if flag.default in (None, "", False) else f" (default {flag.default})"
-        lines.append(f"  --{flag.name:<12}{flag.help}{default}")
+    own = flags.get_flags_for_module(f"emoconv_jax.cli.{name}")
+    width = 2 + max(len(flag.name) for flag in own)
+    for flag in sorted(own, key=lambda f: f.name):
+        nothing = flag.default in (None, "", False) or flag.default == []
+        default = "" if nothing else f" (default {flag.default})"
+        lines.append(f"  --{flag.name:<{width}}{flag.help}{default}")
     return "\n".join(lines)
 
 

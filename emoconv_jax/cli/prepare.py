@@ -1,23 +1,32 @@
-"""Turns corpus folders into the features that training reads.
+"""Turns corpora into the features that training reads; running it again goes on where it stopped.
 
-usage: emoconv prepare CORPUS... --out FEATURES [--splits FILE] [--workers N]
+usage: emoconv prepare CORPUS... --out FEATURES [--splits FILE] [--workers N] [--bundle BUNDLE]
        emoconv prepare --out FEATURES --bundle BUNDLE
+       emoconv prepare CORPUS... --out FEATURES --shard 3/16      (one job of an array)
 
-A corpus folder holds a `manifest.tsv` (columns path, speaker, and any of gender, language, emotion,
-intensity, text, arousal) and, where phone times are known, a `phones.tsv`. English text without
-phone times is aligned with pocketsphinx.
+A CORPUS is a folder in its published layout (RAVDESS, nEMO, ESD, MSP-Podcast, IEMOCAP, CREMA-D), a
+folder with a manifest.tsv or manifest.csv (columns path, speaker, and any of gender, language,
+emotion, intensity, arousal, valence, dominance, text, split), a dataset made by `emoconv build`, or
+tfds:NAME (crema_d, libritts, vctk). data/corpora.md describes them all.
 
-The second form adds what a bundle's average-voice encoder and recogniser say of every utterance,
-which the score network's training reads.
+Phone times come from Montreal TextGrids or a corpus's phones.tsv, else, for English text, from
+pocketsphinx, else from units found by clustering. With --bundle, its average-voice encoder and
+recogniser add what they say of every utterance, which the score network's training reads.
+
+What cannot be used is listed with its reason in FEATURES/rejected.tsv, and the exit code is 1
+unless --allow_rejects is given. A job of an array (--shard i/n) makes its share of the features;
+when all are done, the same command without --shard completes the folder.
 """
 
 import pathlib
+import re
 
 from absl import flags as absl_flags
 
-from emoconv_jax.errors import EmoconvError, UsageError
+from emoconv_jax.errors import UsageError
 
-SPLITS = "data/splits/emoconv-small.json"
+# the published splits, where the package lies in its repository
+SPLITS = pathlib.Path(__file__).resolve().parents[2] / "data" / "splits"
 
 
 def define(flags: absl_flags.FlagValues) -> None:
@@ -27,9 +36,44 @@ def define(flags: absl_flags.FlagValues) -> None:
         flags: gets them.
     """
     absl_flags.DEFINE_string("out", None, "the feature folder", flag_values=flags)
-    absl_flags.DEFINE_string("splits", SPLITS, "which utterance trains", flag_values=flags)
+    absl_flags.DEFINE_string(
+        "splits",
+        None,
+        "file or folder that says which utterance trains; default: the project's data/splits, "
+        "then a corpus's own splits, then its speakers by chance",
+        flag_values=flags,
+    )
     absl_flags.DEFINE_string("bundle", None, "encode with this bundle", flag_values=flags)
-    absl_flags.DEFINE_integer("workers", 1, "processes that read audio", 1, flag_values=flags)
+    absl_flags.DEFINE_integer("workers", 1, "processes", 1, flag_values=flags)
+    absl_flags.DEFINE_string(
+        "shard", None, "i/n: only the i-th of n shares of the features", flag_values=flags
+    )
+    absl_flags.DEFINE_enum(
+        "runner", "local", ["local", "beam"], "beam: on Apache Beam (extra `beam`); FEATURES and "
+        "CORPUS must be reachable from its machines", flag_values=flags
+    )  # fmt: skip
+    absl_flags.DEFINE_list("beam_options", [], "of Beam's pipeline", flag_values=flags)
+    absl_flags.DEFINE_enum(
+        "alignment", "auto", ["auto", "given", "units"], "given: only phone times that came with "
+        "the corpus; units: those, else units", flag_values=flags
+    )  # fmt: skip
+    absl_flags.DEFINE_string(
+        "text_grids", "", "folder of TextGrids, if they are not beside the audio", flag_values=flags
+    )
+    absl_flags.DEFINE_enum(
+        "target",
+        "mode",
+        ["mode", "mean"],
+        "what the average voice of a phone is",
+        flag_values=flags,
+    )
+    absl_flags.DEFINE_float(
+        "smoothing", 1.0, "of the mode, in log-mel; 0 is the published rule", 0.0, flag_values=flags
+    )
+    absl_flags.DEFINE_float(
+        "max_seconds", 60.0, "longer utterances are rejected", 0.5, 600.0, flag_values=flags
+    )
+    absl_flags.DEFINE_boolean("allow_rejects", False, "exit with 0 all the same", flag_values=flags)
 
 
 def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
@@ -37,28 +81,65 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
 
     Args:
         flags: parsed.
-        positional: corpus folders.
+        positional: corpora.
 
     Returns:
         The exit code.
     """
     if flags.out is None:
         raise UsageError("--out: missing; name the feature folder")
-    if bool(positional) == bool(flags.bundle):
-        raise UsageError("give corpus folders to prepare, or --bundle to encode, one of the two")
-    from emoconv_jax.bundles.format import read_config
-    from emoconv_jax.inference.encoders import AverageVoiceRole, EmotionRole
-    from emoconv_jax.pipeline.prepare import encode, prepare
+    if not positional and not flags.bundle:
+        raise UsageError("give corpora to prepare, --bundle to encode, or both")
+    share = _share(flags.shard) if flags.shard else None
+    if share and (flags.bundle or not positional):
+        raise UsageError("--shard: goes with corpora and without --bundle")
+    from emoconv_jax.pipeline.encoding import encode
     from emoconv_jax.pipeline.store import FeatureStore
 
-    out = pathlib.Path(flags.out)
+    out, rejected = pathlib.Path(flags.out), 0
     if positional:
-        folders = [pathlib.Path(p) for p in positional]
-        prepare(folders, out, pathlib.Path(flags.splits), workers=flags.workers)
-        return 0
-    bundle, store = pathlib.Path(flags.bundle), FeatureStore(out)
-    if read_config(bundle).mel != store.mel_config:
-        raise EmoconvError(f"{bundle}: its mel is not that of {out}; they must agree")
-    emotion = EmotionRole.from_bundle(bundle)
-    encode(store, AverageVoiceRole.from_bundle(bundle), emotion.embed)
-    return 0
+        rejected = _prepare(flags, positional, out, share)
+    if flags.bundle:
+        encode(
+            FeatureStore(out),
+            pathlib.Path(flags.bundle),
+            workers=flags.workers,
+            runner=flags.runner,
+            beam_options=flags.beam_options,
+        )
+    if rejected:
+        print(f"{rejected} rejected, see {out / 'rejected.tsv'}")
+    return 1 if rejected and not flags.allow_rejects else 0
+
+
+def _prepare(
+    flags: absl_flags.FlagValues,
+    sources: list[str],
+    out: pathlib.Path,
+    share: tuple[int, int] | None,
+) -> int:
+    """Prepares the corpora; returns how many utterances were rejected."""
+    from emoconv_jax.pipeline.extraction import Settings
+    from emoconv_jax.pipeline.prepare import Running, Target, prepare
+    from emoconv_jax.pipeline.splits import load_splits
+
+    if flags.splits:
+        splits = load_splits(flags.splits)
+    else:
+        splits = load_splits(SPLITS) if SPLITS.is_dir() else {}
+    settings = Settings(
+        alignment=flags.alignment, text_grids=flags.text_grids, max_seconds=flags.max_seconds
+    )
+    running = Running(flags.workers, flags.runner, tuple(flags.beam_options), share)
+    target = Target(mean=flags.target == "mean", smoothing=flags.smoothing)
+    _, rejected = prepare(sources, out, splits, settings=settings, target=target, running=running)
+    return rejected
+
+
+def _share(text: str) -> tuple[int, int]:
+    """Returns (i, n) of "i/n", i counted from 1."""
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+    share = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= share[0] <= share[1]:
+        raise UsageError(f"--shard: found {text}, allowed is i/n with i from 1 to n")
+    return share

@@ -12,7 +12,7 @@ from emoconv_jax.models.speaker import SpeakerEncoder, d_vector, partials
 from emoconv_jax.porting.registry import fetch_weights
 from emoconv_jax.shapes import Float
 
-BATCH = 8  # partials per compiled call: 0.8 s apart, so 8 cover 7 s
+MOST_PARTIALS = 8  # per compiled call; fewer are padded to 1, 2 or 4, which is all that compiles
 
 
 class SpeakerRole:
@@ -49,9 +49,10 @@ class SpeakerRole:
         audio16k = resample(audio, sample_rate_hz, SAMPLE_RATE_HZ)
         pieces = partials(speaker_mel(trim_silence(raise_level(audio16k))))
         rows = []
-        for start in range(0, len(pieces), BATCH):
-            block = np.zeros((BATCH, *pieces.shape[1:]), np.float32)
-            real = pieces[start : start + BATCH]
+        for start in range(0, len(pieces), MOST_PARTIALS):
+            real = pieces[start : start + MOST_PARTIALS]
+            size = 1 << (len(real) - 1).bit_length()
+            block = np.zeros((size, *pieces.shape[1:]), np.float32)
             block[: len(real)] = real
             rows.append(np.asarray(self._embed(self.params, block))[: len(real)])
         return np.asarray(d_vector(np.concatenate(rows)), dtype=np.float32)

@@ -14,25 +14,68 @@ synthetic corpus, 14 voices against 14 others: the two tables differ by .85 (wid
 Source: DiffVC, arXiv 2109.13821, section 3; balance, smoothing and the fallback are ours.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from emoconv_jax.errors import EmoconvError
-from emoconv_jax.pipeline.phones import PHONE_INDEX, PHONES, SILENCE
+from emoconv_jax.pipeline.phones import PHONE_INDEX, SILENCE
 from emoconv_jax.shapes import Float, Int, Shaped
 
 TENTHS = 10  # values per unit of log-mel after rounding to one decimal
+# of log-mel in tenths: its floor is ln(1e-5) = -11.5, full scale stays below +7
+LOWEST, HIGHEST = -130, 70
 SMOOTHING = 1.0  # standard deviation in units of log-mel, see above
 
+_SILENCE = PHONE_INDEX[SILENCE]
 
-class PhoneStatistics:
-    """Collects what every occurrence of every phone looks like, utterance by utterance."""
 
-    def __init__(self):
-        """Starts empty."""
-        self._speakers: dict[str, int] = {}
-        self._phone: list[Int[np.ndarray, " occurrences"]] = []
-        self._speaker: list[Int[np.ndarray, " occurrences"]] = []
-        self._tenths: list[Int[np.ndarray, "occurrences m"]] = []
+def count_occurrences(phones: Int[np.ndarray, " f"], count: int) -> Int[np.ndarray, " phones"]:
+    """Returns how often each phone occurs; a run of one phone is one occurrence.
+
+    Args:
+        phones: index of each frame, -1 where unknown.
+        count: of phones and units.
+
+    Returns:
+        Occurrences by index.
+
+    Raises:
+        EmoconvError: an index beyond the inventory.
+    """
+    if len(phones) and not -1 <= phones.min() <= phones.max() < count:
+        raise EmoconvError(f"phones: index {phones.max()}, allowed are -1 to {count - 1}")
+    starts, _ = _runs(phones)
+    return np.bincount(phones[starts].astype(np.int64), minlength=count)
+
+
+class PhoneHistogram:
+    """What every phone looks like: a histogram of (1) per phone and mel bin, balanced by speaker.
+
+    How much an occurrence weighs depends on all of its speaker's, so these are counted first.
+    Histograms of parts of a corpus can be added. The last row of `weights` stands for all phones
+    but silence.
+    """
+
+    def __init__(self, counts: Mapping[str, Int[np.ndarray, " phones"]], mels: int):
+        """Starts empty.
+
+        Args:
+            counts: each speaker's occurrences over the whole corpus, see `count_occurrences`.
+            mels: bins of the log-mel.
+
+        Raises:
+            EmoconvError: there is no occurrence at all.
+        """
+        table = np.stack(list(counts.values())) if counts else np.zeros((0, 1), np.int64)
+        if not table.sum():
+            raise EmoconvError("average voice: no utterance with phone times, one is needed")
+        spoken = table.sum(axis=1, keepdims=True) - table[:, [_SILENCE]]
+        table = np.concatenate([table, spoken], axis=1)
+        speakers = np.maximum((table > 0).sum(axis=0), 1)
+        weights = 1.0 / (np.maximum(table, 1) * speakers)
+        self.weights = dict(zip(counts, weights, strict=True))
+        self.values = np.zeros((table.shape[1], mels, HIGHEST - LOWEST + 1))
 
     def add(
         self, speaker: str, phones: Int[np.ndarray, " f"], mel: Float[np.ndarray, "f m"]
@@ -40,31 +83,31 @@ class PhoneStatistics:
         """Adds one utterance.
 
         Args:
-            speaker: its name, unique over the corpora.
-            phones: index into PHONES of each frame, -1 where unknown; a run of one phone is one
-                occurrence.
+            speaker: one of those that were counted.
+            phones: index of each frame, -1 where unknown.
             mel: the log-mel.
-
-        Raises:
-            EmoconvError: an index beyond the inventory.
         """
-        if len(phones) == 0:
-            return
-        if phones.min() < -1 or phones.max() >= len(PHONES):
-            raise EmoconvError(f"phones: index {phones.max()}, allowed are -1 to {len(PHONES) - 1}")
-        starts = np.flatnonzero(np.diff(phones, prepend=phones[0] - 1))
-        lengths = np.diff(starts, append=len(phones))
-        known = phones[starts] >= 0
-        starts, lengths = starts[known], lengths[known]
-        number = self._speakers.setdefault(speaker, len(self._speakers))
-        self._phone.append(phones[starts].astype(np.int64))
-        self._speaker.append(np.full(len(starts), number))
-        self._tenths.append(np.round(_medians(mel, starts, lengths) * TENTHS).astype(np.int16))
+        starts, lengths = _runs(phones)
+        medians = np.round(_medians(mel, starts, lengths) * TENTHS).astype(np.int64)
+        cells = np.clip(medians, LOWEST, HIGHEST) - LOWEST
+        phone, weights = phones[starts].astype(np.int64), self.weights[speaker]
+        bins = np.arange(mel.shape[1])[None, :]
+        np.add.at(self.values, (phone[:, None], bins, cells), weights[phone][:, None])
+        spoken = phone != _SILENCE
+        np.add.at(self.values[-1], (bins, cells[spoken]), weights[-1])
+
+    def merge(self, other: "PhoneHistogram") -> None:
+        """Adds the histogram of another part of the corpus.
+
+        Args:
+            other: made with the same counts.
+        """
+        self.values += other.values
 
     def table(
         self, *, smoothing: float = SMOOTHING, mean: bool = False
     ) -> Float[np.ndarray, "phones m"]:
-        """Returns the target of every phone of the inventory.
+        """Returns the target of every phone and unit.
 
         Args:
             smoothing: standard deviation of the Gaussian over the histogram, in units of log-mel
@@ -72,28 +115,22 @@ class PhoneStatistics:
             mean: the mean instead of the mode.
 
         Returns:
-            float32, one row per member of PHONES. A phone that never occurred has the row that
-            all phones but silence have together.
-
-        Raises:
-            EmoconvError: no utterance with phone times has been added.
+            float32. A phone that never occurred has the row that all phones but silence have
+            together (that of silence, where nothing else occurs).
         """
-        if not sum(map(len, self._phone)):
-            raise EmoconvError("average voice: no utterance with phone times, one is needed")
-        phone, speaker = np.concatenate(self._phone), np.concatenate(self._speaker)
-        tenths = np.concatenate(self._tenths)
-        spoken = phone != PHONE_INDEX[SILENCE]
-        overall = spoken if spoken.any() else np.ones_like(spoken)
-        rows = []
-        for index in range(len(PHONES)):
-            chosen = phone == index
-            chosen = chosen if chosen.any() else overall
-            weight = _balanced(speaker[chosen])
-            if mean:
-                rows.append(weight @ tenths[chosen] / TENTHS)
-            else:
-                rows.append(_modes(tenths[chosen], weight, smoothing))
-        return np.stack(rows).astype(np.float32)
+        seen = self.values.sum(axis=(1, 2)) > 0
+        rows = self.values[:-1].copy()
+        rows[~seen[:-1]] = self.values[-1] if seen[-1] else self.values[_SILENCE]
+        tenths = np.arange(LOWEST, HIGHEST + 1)
+        if mean:
+            found = rows @ tenths / rows.sum(axis=-1)
+        else:
+            if smoothing > 0:
+                offset = tenths[:, None] - tenths[None, :]
+                rows = rows @ np.exp(-0.5 * (offset / (smoothing * TENTHS)) ** 2)
+            # Rounded, so that sums of the same weights in another order stay a tie.
+            found = tenths[np.round(rows, 9).argmax(axis=-1)]
+        return (found / TENTHS).astype(np.float32)
 
 
 def average_voice_target(
@@ -102,13 +139,25 @@ def average_voice_target(
     """Returns the average-voice log-mel of a sequence of phones, equation (3).
 
     Args:
-        phones: index into PHONES of each frame; -1, unknown, counts as silence.
-        table: what `PhoneStatistics.table` gave.
+        phones: index of each frame; -1, unknown, counts as silence.
+        table: what `PhoneHistogram.table` gave.
 
     Returns:
         One row of the table per frame.
     """
     return table[np.where(phones < 0, PHONE_INDEX[SILENCE], phones)]
+
+
+def _runs(
+    phones: Int[np.ndarray, " f"],
+) -> tuple[Int[np.ndarray, " occurrences"], Int[np.ndarray, " occurrences"]]:
+    """Returns the first frame and the length of every occurrence of a known phone."""
+    if len(phones) == 0:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    starts = np.flatnonzero(np.diff(phones, prepend=phones[0] - 1))
+    lengths = np.diff(starts, append=len(phones))
+    known = phones[starts] >= 0
+    return starts[known], lengths[known]
 
 
 def _medians(
@@ -123,29 +172,3 @@ def _medians(
         frames = starts[runs][:, None] + np.arange(length)[None, :]
         out[runs] = np.median(mel[frames], axis=1)
     return out
-
-
-def _balanced(speaker: Int[np.ndarray, " occurrences"]) -> Float[np.ndarray, " occurrences"]:
-    """Returns weights that sum to one and give every speaker the same total."""
-    weight = 1.0 / np.bincount(speaker)[speaker]
-    return weight / weight.sum()
-
-
-def _modes(
-    tenths: Int[np.ndarray, "occurrences m"],
-    weight: Float[np.ndarray, " occurrences"],
-    smoothing: float,
-) -> Float[np.ndarray, " m"]:
-    """Returns the weighted mode of each bin, of the smoothed histogram where asked for."""
-    mels = tenths.shape[1]
-    low = int(tenths.min())
-    width = int(tenths.max()) - low + 1
-    cells = np.arange(mels)[None, :] * width + (tenths.astype(np.int64) - low)
-    histogram = np.bincount(
-        cells.ravel(), weights=np.repeat(weight, mels), minlength=mels * width
-    ).reshape(mels, width)
-    if smoothing > 0:
-        offset = np.arange(width)[:, None] - np.arange(width)[None, :]
-        histogram = histogram @ np.exp(-0.5 * (offset / (smoothing * TENTHS)) ** 2)
-    # Rounded, so that sums of the same weights in another order stay a tie.
-    return (np.round(histogram, 9).argmax(axis=1) + low) / TENTHS

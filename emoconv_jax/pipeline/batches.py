@@ -1,21 +1,25 @@
 """Batches as a pure function of (seed, step), the same on any number of hosts.
 
-The order of an epoch is `permutation(seed, epoch)`; the batch at `step` is the slice
-[step B, (step + 1) B) of the endless concatenation of epochs. Each host reads its own slice of
-that, and each crop is drawn from the global position of its example, so nothing but the step needs
-storing to resume.
+`pipeline.order` says which utterances a step reads and where their crops begin; here the host's
+slice of them is read. Nothing but the step needs storing to resume, and every step costs the same.
+`pipeline.readers` calls `Batches.at` ahead of its use.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from emoconv_jax.bundles.banks import Banks
 from emoconv_jax.config import AROUSAL_HIGH, AROUSAL_LOW, EMOTIONS
+from emoconv_jax.errors import UsageError
+from emoconv_jax.pipeline.order import Endless, Grouped, Order, crop_starts, draws
 from emoconv_jax.pipeline.phones import PHONES
 from emoconv_jax.pipeline.store import FeatureStore
 from emoconv_jax.shapes import Float, Int
+
+SILENCE = PHONES.index("sil")
+CROP, BANK = 0, 1  # columns of `order.draws`
 
 
 class Batch(NamedTuple):
@@ -42,6 +46,24 @@ class Batch(NamedTuple):
     arousal_label: Float[np.ndarray, " b"] | None = None
 
 
+class Stretches(NamedTuple):
+    """Which frames of which utterances a host reads.
+
+    Attributes:
+        utterances: indices into the store.
+        starts: the first frame of each crop.
+        stops: the frame after its last real one.
+        frames: what each is padded to.
+        draws: of each example, see `order.draws`.
+    """
+
+    utterances: Int[np.ndarray, " b"]
+    starts: Int[np.ndarray, " b"]
+    stops: Int[np.ndarray, " b"]
+    frames: int
+    draws: Float[np.ndarray, "b 4"]
+
+
 class Batches:
     """The batches of one selection of a feature store for one trainee."""
 
@@ -54,6 +76,7 @@ class Batches:
         batch: int,
         frames: int,
         seed: int,
+        crop: str = "random",
         banks: Banks | None = None,
         bank_share: float = 0.0,
         host: int = 0,
@@ -68,15 +91,29 @@ class Batches:
             batch: examples in the global batch, a multiple of `hosts`.
             frames: of a crop; shorter utterances are padded and masked.
             seed: of order and crops.
+            crop: "random", every example one crop of `frames`, or "whole", batches of utterances
+                of similar length, of which only those beyond `frames` are cropped.
             banks: what stands in for an utterance's own emotion embedding.
             bank_share: how often it does, 0 to 1.
             host: which slice this process reads.
             hosts: how many processes share a batch.
+
+        Raises:
+            UsageError: a batch that the hosts cannot share evenly.
         """
+        if batch % hosts:
+            raise UsageError(f"batch: found {batch}, expected a multiple of the {hosts} hosts")
         self.store, self.selection, self.trainee = store, selection, trainee
-        self.batch, self.frames, self.seed = batch, frames, seed
+        self.batch, self.seed = batch, seed
         self.banks, self.bank_share = banks, bank_share
-        self.positions = range(batch * host // hosts, batch * (host + 1) // hosts)
+        self.part = range(batch * host // hosts, batch * (host + 1) // hosts)
+        self._lengths = np.array([store.utterances[i].frames for i in selection], dtype=np.int64)
+        settings = {"batch": batch, "frames": frames, "seed": seed}
+        self.order: Order = (
+            Grouped(self._lengths, **settings)
+            if crop == "whole"
+            else Endless(len(selection), **settings)
+        )
 
     def at(self, step: int) -> Batch:
         """Returns this host's part of the batch at `step`.
@@ -86,13 +123,47 @@ class Batches:
 
         Returns:
             A `Batch` of float32 arrays.
+
+        Raises:
+            EmoconvError: a file of the store is absent or of the wrong size.
         """
+        return self.read(self.stretches(step))
+
+    def stretches(self, step: int) -> Stretches:
+        """Returns what this host reads at `step`; arithmetic alone.
+
+        Args:
+            step: 0 or more.
+
+        Returns:
+            Its stretches.
+        """
+        rows, frames = self.order.at(step, self.part)
         first = step * self.batch
-        crops = [self._example(first + offset) for offset in self.positions]
-        mel = self._stack("mel", crops, pad=np.log(self.store.mel_config.floor))
-        mask = np.stack([self._mask(i) for i, _ in crops])
-        batch = Batch(mel=mel, mask=mask, index=np.array(self.positions, dtype=np.int32))
-        indices = [i for i, _ in crops]
+        drawn = draws(self.seed, range(first + self.part.start, first + self.part.stop))
+        lengths = self._lengths[rows]
+        starts = crop_starts(drawn[:, CROP], lengths, frames)
+        stops = np.minimum(starts + frames, lengths)
+        return Stretches(self.selection[rows], starts, stops, frames, drawn)
+
+    def read(self, stretches: Stretches) -> Batch:
+        """Returns the batch of some stretches; a function of the store's files alone.
+
+        Args:
+            stretches: what to read.
+
+        Returns:
+            A `Batch` of float32 arrays.
+
+        Raises:
+            EmoconvError: as for `at`.
+        """
+        indices, real = stretches.utterances, stretches.stops - stretches.starts
+        batch = Batch(
+            mel=self._stack("mel", stretches, np.log(self.store.mel_config.floor)),
+            mask=(np.arange(stretches.frames) < real[:, None]).astype(np.float32),
+            index=np.arange(self.part.start, self.part.stop, dtype=np.int32),
+        )
         if self.trainee == "recogniser":
             chosen = [self.store.utterances[i] for i in indices]
             labels = [EMOTIONS.index(u.emotion) if u.emotion else -1 for u in chosen]
@@ -101,17 +172,13 @@ class Batches:
                 arousal_label=np.array([u.arousal for u in chosen], dtype=np.float32),
             )
         if self.trainee == "average_voice":
-            phones = self._stack("phones", crops, pad=float(PHONES.index("sil"))).astype(np.int64)
-            return batch._replace(average_voice=np.array(self.store.array("targets"))[phones])
+            phones = self._stack("phones", stretches, float(SILENCE), np.int64)
+            phones[phones < 0] = SILENCE
+            return batch._replace(average_voice=np.asarray(self.store.array("targets"))[phones])
         return batch._replace(
-            average_voice=self._stack("average_voice", crops, pad=0.0),
-            speaker=np.array(self.store.array("speaker")[indices], dtype=np.float32),
-            emotion=np.stack(
-                [
-                    self._emotion(i, first + offset)
-                    for i, offset in zip(indices, self.positions, strict=True)
-                ]
-            ),
+            average_voice=self._stack("average_voice", stretches, 0.0),
+            speaker=np.asarray(self.store.array("speaker"))[indices],
+            emotion=self._emotions(indices, stretches.draws[:, BANK]),
         )
 
     def __iter__(self) -> Iterator[Batch]:
@@ -120,39 +187,35 @@ class Batches:
             yield self.at(step)
             step += 1
 
-    def _example(self, position: int) -> tuple[int, int]:
-        """Returns (utterance, first frame of the crop) of a global position."""
-        epoch, place = divmod(position, len(self.selection))
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.selection))
-        index = int(self.selection[order[place]])
-        room = self.store.utterances[index].frames - self.frames
-        draw = np.random.default_rng([self.seed, 1, position]).random()
-        return index, int(draw * (room + 1)) if room > 0 else 0
-
-    def _emotion(self, index: int, position: int) -> np.ndarray:
-        """Returns an utterance's own embedding or, drawn by position, a bank's in its place.
+    def _emotions(self, indices: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+        """Returns each utterance's own embedding or, where drawn, a bank's in its place.
 
         Half of the banks are those of its emotion's name, if it has one, and half of its arousal.
         """
-        utterance, banks = self.store.utterances[index], self.banks
-        draw = np.random.default_rng([self.seed, 2, position]).random()
-        if banks is not None and draw < self.bank_share:
-            if utterance.emotion in banks.emotions and draw < self.bank_share / 2:
-                return banks.emotion(utterance.emotion)
-            if utterance.arousal >= AROUSAL_LOW:
-                return banks.arousal(min(utterance.arousal, AROUSAL_HIGH))
-        return np.array(self.store.array("emotion")[index], dtype=np.float32)
+        banks, share = self.banks, self.bank_share
+        embeddings = np.asarray(self.store.array("emotion"))[indices]
+        if banks is None:
+            return embeddings
+        for row in np.flatnonzero(drawn < share):
+            utterance = self.store.utterances[indices[row]]
+            if utterance.emotion in banks.emotions and drawn[row] < share / 2:
+                embeddings[row] = banks.emotion(utterance.emotion)
+            elif utterance.arousal >= AROUSAL_LOW:
+                embeddings[row] = banks.arousal(min(utterance.arousal, AROUSAL_HIGH))
+        return embeddings
 
-    def _mask(self, index: int) -> np.ndarray:
-        real = min(self.store.utterances[index].frames, self.frames)
-        return (np.arange(self.frames) < real).astype(np.float32)
-
-    def _stack(self, name: str, crops: Sequence[tuple[int, int]], pad: float) -> np.ndarray:
-        """Returns the crops of a per-frame array as float32, padded at the end."""
-        rows = self.store.array(name)
-        out = np.full((len(crops), self.frames, *rows.shape[1:]), pad, dtype=np.float32)
-        for row, (i, start) in zip(out, crops, strict=True):
-            utterance = self.store.utterances[i]
-            stop = min(start + self.frames, utterance.frames)
-            row[: stop - start] = rows[utterance.start + start : utterance.start + stop]
+    def _stack(
+        self, name: str, stretches: Stretches, pad: float, dtype: type = np.float32
+    ) -> np.ndarray:
+        """Returns the stretches of a per-frame array, padded at the end."""
+        shape = len(stretches.utterances), stretches.frames
+        out = None
+        triples = zip(*(a.tolist() for a in stretches[:3]), strict=True)
+        for place, (index, start, stop) in enumerate(triples):
+            rows = self.store.frames_of(name, index, start, stop)
+            if out is None:
+                out = np.empty((*shape, *rows.shape[1:]), dtype)
+            out[place, : stop - start] = rows
+            out[place, stop - start :] = pad
+        assert out is not None  # a host reads one example at least
         return out

@@ -1,216 +1,333 @@
 """Corpora to a feature store, in two passes.
 
-The first reads every audio file (mel, phone times, d-vector, level, F0); the second, which needs
-the whole corpus, makes the arousal labels and the average-voice target of each phone. A third,
-`encode`, adds what trained encoders say of every utterance.
+The first, `pipeline.extraction`, reads every sound, shard by shard. The second, here, needs the
+whole corpus: duplicates, arousal labels, units for what has no phone times, the average-voice
+target of each phone. `plan.json` says what is being prepared, so that a run that was killed, or the
+jobs of an array, go on with the same; every file is a function of the plan and of the corpora, so
+the result is the same byte for byte.
 """
 
 import dataclasses
-import functools
-import math
-import multiprocessing
+import hashlib
+import json
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+import shutil
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
-from emoconv_jax.audio.mel import log_mel
-from emoconv_jax.audio.prosody import level_db, median_f0_hz
-from emoconv_jax.audio.reading import read_audio
-from emoconv_jax.config import TRAINING_SPLITS, MelConfig
+from emoconv_jax.config import TRAINING_SPLITS, to_dict
 from emoconv_jax.errors import EmoconvError, UsageError
-from emoconv_jax.inference.speaker import SpeakerRole
-from emoconv_jax.pipeline.alignment import align_english, read_phone_table
-from emoconv_jax.pipeline.average_voice import PhoneStatistics
-from emoconv_jax.pipeline.labels import arousal_labels, emotion_name
-from emoconv_jax.pipeline.manifest import Row, read_manifest
-from emoconv_jax.pipeline.phones import PhoneSpan, frame_phones
-from emoconv_jax.pipeline.splits import load_splits, split_of
-from emoconv_jax.pipeline.store import FeatureStore, Utterance, clear, write_array, write_index
+from emoconv_jax.files import read_json, replacing, write_text
+from emoconv_jax.pipeline import statistics
+from emoconv_jax.pipeline.alignment import read_phone_table
+from emoconv_jax.pipeline.extraction import (
+    SPEAKER,
+    Item,
+    Reject,
+    Settings,
+    ShardJob,
+    Task,
+    extract_shard,
+    fetch_speaker_weights,
+    read_items,
+)
+from emoconv_jax.pipeline.labels import arousal_labels, check_names, emotion_name, rating
+from emoconv_jax.pipeline.manifest import Row
+from emoconv_jax.pipeline.shard_runner import for_each_shard
+from emoconv_jax.pipeline.sources import is_folder, rows_of
+from emoconv_jax.pipeline.splits import CorpusSplits, assign_splits
+from emoconv_jax.pipeline.store import (
+    INDEX,
+    SHARDS,
+    FeatureStore,
+    Utterance,
+    array_path,
+    shard_folder,
+    write_array,
+    write_index,
+)
 
-PHONE_TABLE = "phones.tsv"
-UNALIGNED = -1
-QUIETEST_DB = -70.0  # the gate of `level_db`, below which it finds -inf, no number for an index
+PLAN, REJECTED, PHONE_TABLE = "plan.json", "rejected.tsv", "phones.tsv"
 
 
 @dataclasses.dataclass(frozen=True)
-class Features:
-    """What the first pass finds in one utterance."""
+class Target:
+    """How the average voice of a phone is found; see `pipeline.average_voice`."""
 
-    mel: np.ndarray
-    phones: np.ndarray
-    speaker: np.ndarray
-    level_db: float
-    f0_hz: float
+    mean: bool = False
+    smoothing: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Running:
+    """How the work is spread; no result depends on it.
+
+    Attributes:
+        workers: processes on this machine.
+        runner: a member of `shard_runner.RUNNERS`.
+        beam_options: of Beam's pipeline.
+        share: (i, n): only every n-th shard from the i-th on, counted from 1; None is all.
+        log: takes each line of progress.
+    """
+
+    workers: int = 1
+    runner: str = "local"
+    beam_options: tuple[str, ...] = ()
+    share: tuple[int, int] | None = None
+    log: Callable[[str], None] = print
 
 
 def prepare(
-    folders: Sequence[pathlib.Path],
+    sources: Sequence[str],
     out: pathlib.Path,
-    splits_path: pathlib.Path,
+    splits: dict[str, CorpusSplits],
     *,
-    workers: int = 1,
-    log: Callable[[str], None] = print,
-) -> FeatureStore:
-    """Builds a feature store from corpus folders.
+    settings: Settings | None = None,
+    target: Target | None = None,
+    running: Running | None = None,
+) -> tuple[FeatureStore | None, int]:
+    """Builds a feature store from corpora, or goes on with one.
 
     Args:
-        folders: each with a `manifest.tsv`, and a `phones.tsv` where phone times are known.
+        sources: see `pipeline.sources`; a folder may hold a `phones.tsv` with phone times.
         out: the feature folder; made if absent.
-        splits_path: the split of every utterance, see `pipeline.splits`.
-        workers: processes that read audio.
-        log: takes each line of progress.
+        splits: what `pipeline.splits.load_splits` gave.
+        settings: of the first pass.
+        target: of the average voice.
+        running: how to spread the work.
 
     Returns:
-        The store.
+        The store, and how many utterances were rejected. No store where `running.share` leaves the
+        second pass to a run without it.
 
     Raises:
-        UsageError: two folders of one name.
-        EmoconvError: a bad manifest, split file or label, all found before any audio is read.
-            Unreadable utterances are listed and left out.
+        UsageError: two corpora of one name, or a folder that holds another preparation.
+        EmoconvError: a bad manifest, split or name of a label, all found before any sound is
+            read; or nothing that could be used.
     """
-    splits, mel_config = load_splits(splits_path), MelConfig()
-    jobs = [(folder, row) for folder in folders for row in read_manifest(folder)]
-    names = [folder.resolve().name for folder in folders]
-    for i, name in enumerate(names):
-        if name in names[:i]:  # a corpus is called by its folder
-            raise UsageError(f"{folders[i]}: a corpus named {name} was given before")
-    found = {split_of(splits, row) for _, row in jobs}
-    if not found & set(TRAINING_SPLITS):
+    settings, running = settings or Settings(), running or Running()
+    tasks = plan_tasks(sources)
+    rows = [task.row for task in tasks]
+    for row in rows:
+        check_names(row)
+    chosen = assign_splits(splits, rows)
+    if not set(chosen) & set(TRAINING_SPLITS):
         raise EmoconvError(
-            f"{splits_path}: puts no utterance of {', '.join(map(str, folders))} into "
+            f"--splits: puts no utterance of {', '.join(sources)} into "
             f"{', '.join(TRAINING_SPLITS)}; the average voice needs some"
         )
-    arousal_labels([row for _, row in jobs], [0.0] * len(jobs), [0.0] * len(jobs))
-    tables = {
-        folder: read_phone_table(folder / PHONE_TABLE)
-        for folder in folders
-        if (folder / PHONE_TABLE).is_file()
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    if workers > 1:
-        _speaker_role()  # fetched once, not by every worker
-    calls = [(f, row, tables[f].get(row.path) if f in tables else None) for f, row in jobs]
-    kept: list[tuple[Row, Features]] = []
-    results = _map(functools.partial(_extract, config=mel_config), calls, workers)
-    for (_, row), result in zip(jobs, tqdm(results, "features", len(jobs)), strict=True):
-        if isinstance(result, str):
-            log(f"left out: {result}")
-        else:
-            kept.append((row, result))
-    if not kept:
-        raise EmoconvError(f"{out}: no utterance could be read")
-    aligned = sum(features.phones[0] != UNALIGNED for _, features in kept)
-    log(f"{len(kept)} of {len(jobs)} utterances kept, {aligned} with phone times")
-    utterances = _describe([row for row, _ in kept], [f for _, f in kept], splits)
-    clear(out)
-    write_array(out, "mel", np.concatenate([f.mel for _, f in kept]))
-    write_array(out, "phones", np.concatenate([f.phones for _, f in kept]))
-    write_array(out, "speaker", np.stack([f.speaker for _, f in kept]))
-    write_array(out, "targets", _targets(utterances, [f for _, f in kept]))
-    write_index(out, mel_config, utterances)
-    return FeatureStore(out)
+    _claim(out, settings, rows)
+    size = settings.shard_utterances
+    jobs = [
+        ShardJob(out, number, settings, tuple(tasks[start : start + size]))
+        for number, start in enumerate(range(0, len(tasks), size))
+    ]
+    mine = jobs if running.share is None else jobs[running.share[0] - 1 :: running.share[1]]
+    fetch_speaker_weights()
+    for_each_shard(
+        extract_shard,
+        mine,
+        "features",
+        sum(len(job.tasks) for job in mine),
+        workers=running.workers,
+        runner=running.runner,
+        beam_options=running.beam_options,
+    )
+    if running.share is not None:
+        running.log(
+            f"shards {running.share[0]}/{running.share[1]}: {len(mine)} of {len(jobs)} are there; "
+            "when all jobs are done, run once more without --shard"
+        )
+        return None, 0
+    return _finish(out, settings, target or Target(), running, rows, chosen)
 
 
-def encode(
-    store: FeatureStore,
-    average_voice: Callable[[np.ndarray], np.ndarray],
-    recognise: Callable[[np.ndarray], tuple[np.ndarray, float]],
-) -> None:
-    """Adds Y, the emotion embedding and the recogniser's arousal of every utterance.
+def plan_tasks(sources: Sequence[str]) -> list[Task]:
+    """Returns every utterance of the sources, with the phone times that came along.
 
     Args:
-        store: made by `prepare`.
-        average_voice: log-mel [f, m] -> Y [f, m].
-        recognise: log-mel [f, m] -> (embedding [e], arousal).
+        sources: see `pipeline.sources`.
+
+    Returns:
+        Tasks in the sources' order.
+
+    Raises:
+        UsageError: two corpora of one name.
+        EmoconvError: a source that cannot be read.
     """
-    voices, embeddings, arousal = [], [], []
-    for i in tqdm(range(len(store.utterances)), "encoding"):
-        mel = np.array(store.frames_of("mel", i), dtype=np.float32)
-        voices.append(average_voice(mel).astype(np.float16))
-        embedding, value = recognise(mel)
-        embeddings.append(embedding)
-        arousal.append(value)
-    write_array(store.folder, "average_voice", np.concatenate(voices))
-    write_array(store.folder, "emotion", np.stack(embeddings))
-    write_array(store.folder, "arousal", np.array(arousal))
+    tasks: list[Task] = []
+    corpora: set[str] = set()
+    for source in sources:
+        rows = rows_of(source)
+        own = {row.corpus for row in rows}
+        if own & corpora:
+            raise UsageError(f"{source}: a corpus named {min(own & corpora)} was given before")
+        corpora |= own
+        table = pathlib.Path(source) / PHONE_TABLE if is_folder(source) else None
+        spans = read_phone_table(table) if table is not None and table.is_file() else {}
+        for number, row in enumerate(rows):
+            found = spans.get(row.path)
+            tasks.append(Task(source, number, row, tuple(found) if found else None))
+    return tasks
 
 
-def _map(call: Callable, items: Sequence, workers: int) -> Iterator:
-    """Maps over items in order, in this process or in several."""
-    if workers <= 1:
-        yield from map(call, items)
-        return
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap(call, items, chunksize=8)
-
-
-@functools.lru_cache(maxsize=1)
-def _speaker_role() -> SpeakerRole:
-    return SpeakerRole()
-
-
-def _extract(
-    job: tuple[pathlib.Path, Row, list[PhoneSpan] | None], config: MelConfig
-) -> Features | str:
-    """Returns the features of one utterance, or one line that says why there are none."""
-    folder, row, spans = job
-    rate_hz = config.sample_rate_hz
-    try:
-        audio = read_audio(folder / row.path, rate_hz)
-        mel = log_mel(audio, config)
-    except EmoconvError as error:
-        return str(error)
-    if spans is None and row.language == "en" and row.text:
-        try:
-            spans = align_english(audio, row.text)
-        except EmoconvError:
-            spans = None  # counted as not aligned; everything else of the utterance is of use
-    f0_hz = median_f0_hz(audio, rate_hz)
-    if spans is None:
-        phones = np.full(len(mel), UNALIGNED)
+def _claim(out: pathlib.Path, settings: Settings, rows: Sequence[Row]) -> None:
+    """Writes down what is prepared here, or refuses a folder that holds something else."""
+    text = json.dumps([dataclasses.astuple(row) for row in rows], ensure_ascii=False)
+    plan = {
+        "settings": to_dict(settings),
+        "utterances": len(rows),
+        "rows_sha256": hashlib.sha256(text.encode()).hexdigest(),
+    }
+    path = out / PLAN
+    if path.is_file():
+        found = read_json(path, "")
+        for name in plan:
+            if not isinstance(found, dict) or found.get(name) != plan[name]:
+                known = found.get(name) if isinstance(found, dict) else found
+                raise UsageError(
+                    f"{path}: {name} is {known!r:.100}, this run has {plan[name]!r:.100}; use a "
+                    "fresh --out, or delete that folder"
+                )
+    elif (out / INDEX).exists() or (out / SHARDS).exists():
+        raise UsageError(f"{out}: holds features of no known plan; use a fresh --out")
     else:
-        phones = frame_phones(spans, len(mel), config)
-    return Features(
-        mel=mel.astype(np.float16),
-        phones=phones.astype(np.int8),
-        speaker=_speaker_role()(audio, rate_hz),
-        level_db=level_db(audio, rate_hz),
-        f0_hz=0.0 if math.isnan(f0_hz) else float(f0_hz),
+        out.mkdir(parents=True, exist_ok=True)
+        write_text(path, json.dumps(plan, indent=1) + "\n")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kept:
+    """An utterance that stays: its row, what was found of it, and where its features lie."""
+
+    row: int
+    item: Item
+    shard: int
+    place: int  # among the shard's utterances
+    start: int
+
+
+def _finish(
+    out: pathlib.Path,
+    settings: Settings,
+    target: Target,
+    running: Running,
+    rows: Sequence[Row],
+    splits: Sequence[str],
+) -> tuple[FeatureStore, int]:
+    """The second pass."""
+    for partial in list(out.rglob(".*.part")):  # of runs that were killed
+        shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+    kept, rejects, shard_frames = _sort_out(out, settings, rows)
+    _write_rejects(out, rows, rejects)
+    if not kept:
+        raise EmoconvError(f"{out / REJECTED}: all {len(rows)} utterances were rejected, see there")
+    # Index first: no part of an earlier result is read with parts of this one.
+    for name in (INDEX, *(array_path(out, n).name for n in ("targets", "emotion", "arousal"))):
+        (out / name).unlink(missing_ok=True)
+    utterances = _describe(kept, rows, splits)
+    corpus = statistics.Corpus(out, settings.mel.mels, tuple(shard_frames), running.workers)
+    utterances, units = statistics.add_units(
+        corpus, utterances, enabled=settings.alignment != "given"
     )
+    table = statistics.targets(
+        corpus, utterances, units, mean=target.mean, smoothing=target.smoothing
+    )
+    write_array(out, "targets", table)
+    _gather_speakers(out, kept)
+    write_index(out, settings.mel, utterances, shard_frames, units)
+    ways: dict[str, int] = {}
+    for utterance in utterances:
+        ways[utterance.alignment or "none"] = ways.get(utterance.alignment or "none", 0) + 1
+    running.log(
+        f"{len(kept)} of {len(rows)} utterances kept, {len(rejects)} rejected; phone times from "
+        + ", ".join(f"{name}: {count}" for name, count in sorted(ways.items()))
+    )
+    return FeatureStore(out), len(rejects)
 
 
-def _describe(rows: list[Row], features: list[Features], splits: dict) -> list[Utterance]:
+def _sort_out(
+    out: pathlib.Path, settings: Settings, rows: Sequence[Row]
+) -> tuple[list[_Kept], dict[int, Reject], list[int]]:
+    """Returns what stays, what is rejected by row, duplicates included, and each shard's frames."""
+    kept: list[_Kept] = []
+    rejects: dict[int, Reject] = {}
+    shard_frames: list[int] = []
+    seen: dict[str, int] = {}
+    size = settings.shard_utterances
+    for shard in range(-(-len(rows) // size)):
+        start = place = 0
+        for offset, item in enumerate(read_items(out, shard)):
+            row = shard * size + offset
+            if isinstance(item, Reject):
+                rejects[row] = item
+                continue
+            first = seen.setdefault(item.sha256, row)
+            if first == row:
+                kept.append(_Kept(row, item, shard, place, start))
+            else:
+                rejects[row] = Reject("duplicate", f"same sound as {_name(rows[first])}")
+            start, place = start + item.frames, place + 1
+        shard_frames.append(start)
+    return kept, rejects, shard_frames
+
+
+def _describe(kept: Sequence[_Kept], rows: Sequence[Row], splits: Sequence[str]) -> list[Utterance]:
     """Returns the index entries, arousal labels included."""
-    arousal = arousal_labels(rows, [f.level_db for f in features], [f.f0_hz for f in features])
-    entries, start = [], 0
-    for i, (row, found) in enumerate(zip(rows, features, strict=True)):
-        entries.append(
-            Utterance(
-                corpus=row.corpus,
-                path=row.path,
-                speaker=f"{row.corpus}/{row.speaker}",
-                gender=row.gender,
-                language=row.language,
-                split=split_of(splits, row),
-                emotion=emotion_name(row.emotion) if row.emotion else "",
-                arousal=float(arousal[i]),
-                level_db=max(found.level_db, QUIETEST_DB),
-                f0_hz=found.f0_hz,
-                text=row.text,
-                start=start,
-                frames=len(found.mel),
-            )
+    chosen, items = [rows[k.row] for k in kept], [k.item for k in kept]
+    arousal = arousal_labels(chosen, [i.level_db for i in items], [i.f0_hz for i in items])
+    return [
+        Utterance(
+            corpus=row.corpus,
+            path=row.path,
+            speaker=f"{row.corpus}/{row.speaker}",
+            gender=row.gender,
+            language=row.language,
+            split=splits[k.row],
+            emotion=emotion_name(row.emotion) if row.emotion else "",
+            intensity=row.intensity,
+            arousal=float(label),
+            rated=bool(row.arousal),
+            valence=rating(row, "valence"),
+            dominance=rating(row, "dominance"),
+            level_db=k.item.level_db,
+            level_spread_db=k.item.level_spread_db,
+            peak_db=k.item.peak_db,
+            f0_hz=k.item.f0_hz,
+            f0_spread=k.item.f0_spread,
+            voiced=k.item.voiced,
+            alignment=k.item.alignment,
+            text=row.text,
+            shard=k.shard,
+            start=k.start,
+            frames=k.item.frames,
         )
-        start += len(found.mel)
-    return entries
+        for k, row, label in zip(kept, chosen, arousal, strict=True)
+    ]
 
 
-def _targets(utterances: Iterable[Utterance], features: list[Features]) -> np.ndarray:
-    """Returns the average-voice target of each phone over the training splits."""
-    statistics = PhoneStatistics()
-    for utterance, found in zip(utterances, features, strict=True):
-        if utterance.split in TRAINING_SPLITS and found.phones[0] != UNALIGNED:
-            statistics.add(utterance.speaker, found.phones, found.mel.astype(np.float32))
-    return statistics.table()
+def _gather_speakers(out: pathlib.Path, kept: Sequence[_Kept]) -> None:
+    """Writes the d-vectors of all that stays, in order, one shard in memory at a time."""
+    places: dict[int, list[int]] = {}
+    for k in kept:
+        places.setdefault(k.shard, []).append(k.place)
+    with replacing(array_path(out, "speaker")) as (partial,), partial.open("wb") as file:
+        for shard, chosen in places.items():
+            vectors = np.fromfile(shard_folder(out, shard) / SPEAKER, np.float32)
+            count = sum(isinstance(item, Item) for item in read_items(out, shard))
+            vectors.reshape(count, -1)[chosen].tofile(file)
+
+
+def _write_rejects(out: pathlib.Path, rows: Sequence[Row], rejects: dict[int, Reject]) -> None:
+    """Writes `rejected.tsv`: the corpus, path and line of the manifest, and what is wrong."""
+    lines = ["corpus\tpath\tline\tkind\treason"]
+    for number, reject in sorted(rejects.items()):
+        row, reason = rows[number], re.sub(r"\s+", " ", reject.reason)
+        lines.append(f"{row.corpus}\t{row.path}\t{row.line or ''}\t{reject.kind}\t{reason}")
+    write_text(out / REJECTED, "\n".join(lines) + "\n")
+
+
+def _name(row: Row) -> str:
+    return f"{row.corpus}/{row.path}"

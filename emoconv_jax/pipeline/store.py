@@ -1,22 +1,27 @@
 """The feature store: what training reads, as flat arrays under one folder.
 
-    index.json           one entry per utterance (see `Utterance`) and the mel's settings
-    mel.f16              [total frames, 80]  log-mel
-    phones.i1            [total frames]      index into `phones.PHONES`, -1 where not aligned
-    speaker.f32          [utterances, 256]   d-vector
-    targets.f32          [phones, 80]        the average-voice target of each phone
-    average_voice.f16    [total frames, 80]  Y of the trained average-voice encoder
-    emotion.f32          [utterances, 256]   embedding of the trained recogniser
-    arousal.f32          [utterances]        the recogniser's arousal, 1..7
+    index.json                     the utterances, column by column (see `Utterance`), the mel's
+                                   settings, the number of units and the frames of each shard
+    shards/00000/mel.f16           [frames, 80]  log-mel of one shard's utterances
+    shards/00000/phones.i1         [frames]      index into `phones.PHONES`; from len(PHONES) on, a
+                                                 unit of `pipeline.units`; -1 where not aligned
+    shards/00000/average_voice.f16 [frames, 80]  Y of the trained average-voice encoder
+    targets.f32                    [phones + units, 80]  the average-voice target of each
+    speaker.f32                    [utterances, 256]     d-vector
+    emotion.f32                    [utterances, 256]     embedding of the trained recogniser
+    arousal.f32                    [utterances]          the recogniser's arousal, 1..7
 
-Flat files are read by memory map: a slice costs one seek, whatever the corpus's size. The last
-three are added by `emoconv prepare --bundle`, when the encoders that make them are trained.
+Flat files are read by memory map: a slice costs one seek, whatever the corpus's size. What trained
+encoders say (Y, emotion, arousal) is there once `emoconv prepare --bundle` has run.
 """
 
 import dataclasses
 import json
 import pathlib
-from collections.abc import Callable
+import sys
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -25,14 +30,14 @@ from emoconv_jax.errors import EmoconvError
 from emoconv_jax.files import read_json, replacing, write_text
 from emoconv_jax.pipeline.phones import PHONES
 
-INDEX = "index.json"
+INDEX, SHARDS = "index.json", "shards"
 # name -> (file, dtype, one row per "frame", "utterance" or "phone", what a row holds)
 ARRAYS = {
     "mel": ("mel.f16", np.float16, "frame", "mel"),
     "phones": ("phones.i1", np.int8, "frame", "number"),
-    "speaker": ("speaker.f32", np.float32, "utterance", "embedding"),
-    "targets": ("targets.f32", np.float32, "phone", "mel"),
     "average_voice": ("average_voice.f16", np.float16, "frame", "mel"),
+    "targets": ("targets.f32", np.float32, "phone", "mel"),
+    "speaker": ("speaker.f32", np.float32, "utterance", "embedding"),
     "emotion": ("emotion.f32", np.float32, "utterance", "embedding"),
     "arousal": ("arousal.f32", np.float32, "utterance", "number"),
 }
@@ -43,13 +48,29 @@ class Utterance:
     """One utterance of the store.
 
     Attributes:
-        start: first row of its frames in the flat arrays.
-        frames: how many.
+        corpus: its corpus's name.
+        path: of the audio within the corpus.
+        speaker: CORPUS/NAME.
+        gender: F, M or empty.
+        language: as ISO 639-1, or empty.
         split: as `pipeline.splits` names it.
         emotion: of the vocabulary, or empty.
+        intensity: of acting; low, normal or strong, or empty.
         arousal: the label on 1..7, or -1 where there is none.
+        rated: whether listeners gave that label.
+        valence: rated, 1 (negative) to 7 (positive), or -1.
+        dominance: rated, 1 (weak) to 7 (strong), or -1.
         level_db: RMS of its active frames, dBFS.
+        level_spread_db: standard deviation of the level of its active frames.
+        peak_db: the greatest sample, dBFS.
         f0_hz: median F0, 0 where nothing was voiced.
+        f0_spread: standard deviation of F0 in semitones, 0 where nothing was voiced.
+        voiced: share of frames with a pitch, 0 to 1.
+        alignment: where its phones came from: "corpus", "textgrid", "pocketsphinx", "units" or "".
+        text: what is said, or empty.
+        shard: which holds its frames.
+        start: the first of them there.
+        frames: how many.
     """
 
     corpus: str
@@ -59,10 +80,20 @@ class Utterance:
     language: str
     split: str
     emotion: str
+    intensity: str
     arousal: float
+    rated: bool
+    valence: float
+    dominance: float
     level_db: float
+    level_spread_db: float
+    peak_db: float
     f0_hz: float
+    f0_spread: float
+    voiced: float
+    alignment: str
     text: str
+    shard: int
     start: int
     frames: int
 
@@ -73,6 +104,7 @@ class FeatureStore:
     Attributes:
         utterances: all entries of the index, in order.
         mel_config: the settings the mels were made with.
+        units: how many unsupervised units follow the phones.
         frames: of all utterances together.
     """
 
@@ -84,52 +116,82 @@ class FeatureStore:
 
         Raises:
             EmoconvError: not a feature folder, or an index that cannot be read or whose entries
-                do not follow one another.
+                lie outside their shard.
         """
         self.folder = folder
-        index = read_json(folder / INDEX, "`emoconv prepare` makes a feature folder")
-        if not isinstance(index, dict) or not isinstance(index.get("utterances"), list):
-            raise EmoconvError(f"{folder / INDEX}: expected an object with mel and utterances")
-        self.mel_config = from_dict(MelConfig, index.get("mel"), f"{folder / INDEX}: mel")
-        self.utterances = [
-            from_dict(Utterance, entry, f"{folder / INDEX}: utterances[{i}]")
-            for i, entry in enumerate(index["utterances"])
-        ]
-        self.frames = 0
-        for i, entry in enumerate(self.utterances):
-            if entry.start != self.frames or entry.frames < 1:
+        where = folder / INDEX
+        index = read_json(where, "`emoconv prepare` makes a feature folder")
+        if not isinstance(index, dict) or not isinstance(index.get("utterances"), dict):
+            raise EmoconvError(f"{where}: expected an object with mel and utterances")
+        self.mel_config = from_dict(MelConfig, index.get("mel"), f"{where}: mel")
+        shards = index.get("shard_frames"), [index.get("units")]
+        if not all(
+            isinstance(x, list) and all(type(n) is int and n >= 0 for n in x) for x in shards
+        ):
+            raise EmoconvError(f"{where}: shard_frames and units must be numbers of 0 or more")
+        self.units: int = index["units"]
+        self._shard_frames: list[int] = index["shard_frames"]
+        self.utterances = [Utterance(*row) for row in _rows(index["utterances"], where)]
+        self.frames = sum(u.frames for u in self.utterances)
+        for i, u in enumerate(self.utterances):
+            room = self._shard_frames[u.shard] if 0 <= u.shard < len(self._shard_frames) else 0
+            if u.frames < 1 or not 0 <= u.start <= room - u.frames:
                 raise EmoconvError(
-                    f"{folder / INDEX}: utterances[{i}] has {entry.frames} frames from "
-                    f"{entry.start}, expected 1 or more from {self.frames}"
+                    f"{where}: utterances[{i}] has {u.frames} frames from {u.start} of shard "
+                    f"{u.shard}, expected 1 or more within its {room}"
                 )
-            self.frames += entry.frames
-        self._maps: dict[str, np.ndarray] = {}
+        self._maps: dict[tuple[str, int], np.ndarray] = {}
 
     def array(self, name: str) -> np.ndarray:
-        """Returns a whole flat array, memory-mapped and read-only.
+        """Returns the array of all utterances, or of all phones, memory-mapped and read-only.
 
         Args:
-            name: a key of ARRAYS.
+            name: a key of ARRAYS with a row per utterance or phone.
 
         Returns:
-            The array with one row per frame, utterance or phone.
+            The array.
 
         Raises:
             EmoconvError: the file is absent or its size does not match the index.
         """
-        if name not in self._maps:
-            self._maps[name] = self._open(name)
-        return self._maps[name]
+        rows = {"utterance": len(self.utterances), "phone": len(PHONES) + self.units}
+        return self._map(name, 0, rows[ARRAYS[name][2]])
 
-    def _open(self, name: str) -> np.ndarray:
-        file, dtype, per, kind = ARRAYS[name]
-        path = self.folder / file
+    def frames_of(
+        self, name: str, index: int, start: int = 0, stop: int | None = None
+    ) -> np.ndarray:
+        """Returns rows of one utterance of a per-frame array.
+
+        Args:
+            name: a per-frame key of ARRAYS.
+            index: of the utterance.
+            start: the first frame, from 0.
+            stop: the frame after the last; None is the utterance's end.
+
+        Returns:
+            [frames, ...] in the stored type, memory-mapped and read-only.
+
+        Raises:
+            EmoconvError: as for `array`.
+        """
+        u = self.utterances[index]
+        last = u.frames if stop is None else min(stop, u.frames)
+        rows = self._map(name, u.shard, self._shard_frames[u.shard])
+        return rows[u.start + start : u.start + last]
+
+    def _map(self, name: str, shard: int, rows: int) -> np.ndarray:
+        if (name, shard) not in self._maps:
+            self._maps[name, shard] = self._open(name, shard, rows)
+        return self._maps[name, shard]
+
+    def _open(self, name: str, shard: int, rows: int) -> np.ndarray:
+        _, dtype, _, kind = ARRAYS[name]
+        path = array_path(self.folder, name, shard)
         if not path.is_file():
             raise EmoconvError(
                 f"{path}: not found; run `emoconv prepare` on {self.folder} with a bundle "
                 "that has the encoder"
             )
-        rows = {"frame": self.frames, "utterance": len(self.utterances), "phone": len(PHONES)}[per]
         size, item = path.stat().st_size, np.dtype(dtype).itemsize
         widths = {
             "mel": self.mel_config.mels,
@@ -143,19 +205,6 @@ class FeatureStore:
             )
         return np.memmap(path, dtype, "r", shape=(rows,) if kind == "number" else (rows, width))
 
-    def frames_of(self, name: str, index: int) -> np.ndarray:
-        """Returns one utterance's rows of a per-frame array.
-
-        Args:
-            name: a per-frame key of ARRAYS.
-            index: of the utterance.
-
-        Returns:
-            [frames, ...] in the stored type.
-        """
-        utterance = self.utterances[index]
-        return self.array(name)[utterance.start : utterance.start + utterance.frames]
-
     def select(self, wanted: Callable[[Utterance], bool]) -> np.ndarray:
         """Returns the indices of the utterances for which `wanted` is true.
 
@@ -168,36 +217,96 @@ class FeatureStore:
         return np.array([i for i, u in enumerate(self.utterances) if wanted(u)], dtype=np.int64)
 
 
-def clear(folder: pathlib.Path) -> None:
-    """Takes away an earlier store, index first, so that none of it is read with what follows.
+def array_path(folder: pathlib.Path, name: str, shard: int = 0) -> pathlib.Path:
+    """Returns where an array lies.
 
     Args:
         folder: the feature folder.
+        name: a key of ARRAYS.
+        shard: which, for per-frame arrays.
+
+    Returns:
+        The file's path.
     """
-    for name in (INDEX, *(file for file, *_ in ARRAYS.values())):
-        (folder / name).unlink(missing_ok=True)
+    file, _, per, _ = ARRAYS[name]
+    return (shard_folder(folder, shard) if per == "frame" else folder) / file
 
 
-def write_index(folder: pathlib.Path, mel: MelConfig, utterances: list[Utterance]) -> None:
-    """Writes the index last, so that a folder with an index is complete.
+def shard_folder(folder: pathlib.Path, shard: int) -> pathlib.Path:
+    """Returns the folder of a shard.
 
     Args:
         folder: the feature folder.
-        mel: the settings of the mels.
-        utterances: entries in the order of the flat arrays.
+        shard: its number, from 0.
+
+    Returns:
+        The path.
     """
-    data = {"mel": to_dict(mel), "utterances": [to_dict(u) for u in utterances]}
-    write_text(folder / INDEX, json.dumps(data, ensure_ascii=False, indent=0))
+    return folder / SHARDS / f"{shard:05d}"
 
 
-def write_array(folder: pathlib.Path, name: str, values: np.ndarray) -> None:
-    """Writes a flat array, whole or not at all.
+def write_array(folder: pathlib.Path, name: str, values: np.ndarray, shard: int = 0) -> None:
+    """Writes an array, whole or not at all.
 
     Args:
         folder: the feature folder.
         name: a key of ARRAYS.
         values: cast to the stored type.
+        shard: which, for per-frame arrays.
     """
-    file, dtype, *_ = ARRAYS[name]
-    with replacing(folder / file) as (partial,):
-        np.ascontiguousarray(values, dtype=dtype).tofile(partial)
+    path = array_path(folder, name, shard)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as (partial,):
+        np.ascontiguousarray(values, dtype=ARRAYS[name][1]).tofile(partial)
+
+
+def write_index(
+    folder: pathlib.Path,
+    mel: MelConfig,
+    utterances: Sequence[Utterance],
+    shard_frames: Sequence[int],
+    units: int = 0,
+) -> None:
+    """Writes the index; the last file of a preparation, so that a folder with an index is complete.
+
+    Args:
+        folder: the feature folder.
+        mel: the settings of the mels.
+        utterances: in the order of the per-utterance arrays.
+        shard_frames: how many frames each shard holds.
+        units: how many unsupervised units follow the phones.
+    """
+    names = [field.name for field in dataclasses.fields(Utterance)]
+    data = {
+        "mel": to_dict(mel),
+        "units": units,
+        "shard_frames": list(shard_frames),
+        "utterances": {name: [getattr(u, name) for u in utterances] for name in names},
+    }
+    write_text(folder / INDEX, json.dumps(data, ensure_ascii=False, indent=0))
+
+
+def _rows(columns: dict[str, Any], where: pathlib.Path) -> zip:
+    """Returns the index's utterances as rows of fields, every column's length and type checked."""
+    kinds = typing.get_type_hints(Utterance)
+    if set(columns) != set(kinds):
+        odd = sorted(set(columns) ^ set(kinds))[0]
+        raise EmoconvError(
+            f"{where}: utterances.{odd}: expected are the columns {', '.join(kinds)}"
+        )
+    count = None
+    for name, kind in kinds.items():
+        values = columns[name]
+        count = len(values) if count is None and isinstance(values, list) else count
+        if not isinstance(values, list) or len(values) != count:
+            raise EmoconvError(f"{where}: utterances.{name}: expected a list of {count} values")
+        allowed = {int, float} if kind is float else {kind}
+        for i, value in enumerate(values):
+            if type(value) not in allowed or (
+                kind is float and not abs(value) <= sys.float_info.max  # NaN and infinity too
+            ):
+                raise EmoconvError(
+                    f"{where}: utterances.{name}[{i}]: found {type(value).__name__} {value!r:.40}, "
+                    f"expected {kind.__name__}"
+                )
+    return zip(*(columns[name] for name in kinds), strict=True)

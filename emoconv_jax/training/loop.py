@@ -5,7 +5,7 @@ caller gives (a bundle's), else fresh ones. The batch at a step depends on the s
 interrupted run continues exactly where it stopped.
 """
 
-import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import json
@@ -24,6 +24,7 @@ from emoconv_jax.errors import EmoconvError
 from emoconv_jax.files import read_json, write_text
 from emoconv_jax.models.recogniser import measure_statistics
 from emoconv_jax.pipeline.batches import Batches
+from emoconv_jax.pipeline.readers import READERS, prefetch_to_device
 from emoconv_jax.pipeline.store import FeatureStore, Utterance
 from emoconv_jax.training.state import TrainState, init_state, make_optimizer
 from emoconv_jax.training.step import evaluate_step, train_step
@@ -35,6 +36,7 @@ METRICS_FILE = "metrics.jsonl"
 VALIDATION_BATCHES = 4
 VALIDATION_SEED = 1
 STATISTICS_UTTERANCES = 400
+SAME_RUN = ("reader",)  # what may change when a run continues
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,11 +104,10 @@ def train(
             state = TrainState(**checkpoints.restore(vars(state)))
             log(f"continuing at step {int(state.step)}")
         report = _Report(workdir / METRICS_FILE, config, log)
-        with concurrent.futures.ThreadPoolExecutor(1) as reader:
-            upcoming = reader.submit(batches.at, int(state.step))
-            for number in range(int(state.step), config.steps):
-                batch = upcoming.result()
-                upcoming = reader.submit(batches.at, number + 1)
+        first = int(state.step)
+        reader = prefetch_to_device(READERS[config.reader](batches, first, config.steps))
+        with contextlib.closing(reader):
+            for number, batch in enumerate(reader, start=first):
                 state, metrics = step(state, batch, step_key)
                 report.step(number + 1, metrics, every=pace.report)
                 if (number + 1) % pace.validate == 0 and len(watched):
@@ -140,13 +141,12 @@ def choose(store: FeatureStore, config: TrainingConfig, splits: tuple[str, ...])
     Raises:
         EmoconvError: there is none among several splits.
     """
-    phones = store.array("phones") if config.trainee == "average_voice" else None
 
     def usable(utterance: Utterance) -> bool:
         if utterance.split not in splits:
             return False
-        if phones is not None:  # an unaligned utterance has no target
-            return bool(phones[utterance.start] >= 0)
+        if config.trainee == "average_voice":  # an unaligned utterance has no target
+            return bool(utterance.alignment)
         return config.trainee != "recogniser" or bool(utterance.emotion)
 
     chosen = store.select(usable)
@@ -179,6 +179,7 @@ def training_batches(config: TrainingConfig, store: FeatureStore, selection: np.
         batch=config.batch,
         frames=config.frames,
         seed=config.seed,
+        crop=config.crop,
         banks=banks_of(store) if share else None,
         bank_share=share,
     )
@@ -209,10 +210,11 @@ def _announcement(
     seconds = sum(store.utterances[i].frames for i in selection) * (
         store.mel_config.hop_samples / store.mel_config.sample_rate_hz
     )
+    at_most = "at most " if config.crop == "whole" else ""
     return (
         f"{config.trainee}: {parameters / 1e6:.2f} M parameters, {len(selection)} utterances "
         f"({seconds / 3600:.2f} h), planned {config.steps} steps of {config.batch} = "
-        f"{config.steps * config.batch} examples of {config.frames} frames"
+        f"{config.steps * config.batch} examples of {at_most}{config.frames} frames"
     )
 
 
@@ -244,7 +246,7 @@ def _claim(workdir: pathlib.Path, config: TrainingConfig) -> None:
     if not isinstance(found, dict):
         raise EmoconvError(f"{path}: found {type(found).__name__}, expected an object")
     for name in data:
-        if found.get(name) != data[name]:
+        if name not in SAME_RUN and found.get(name) != data[name]:
             raise EmoconvError(
                 f"{path}: {name} is {found.get(name)!r}, this run asks for {data[name]!r}; use a "
                 "fresh --workdir"
@@ -297,7 +299,8 @@ class _Report:
             self.sums[name] = self.sums.get(name, 0.0) + float(value)
         self.count += 1
         if self.first is None:  # the first step compiles: the clock starts after it
-            self.log(f"compiled in {time.monotonic() - self.begin:.0f} s (once)")
+            often = "once" if self.config.crop == "random" else "once per length"
+            self.log(f"compiled in {time.monotonic() - self.begin:.0f} s ({often})")
             self.first, self.begin = number, time.monotonic()
             return
         if number % every and number != self.config.steps:

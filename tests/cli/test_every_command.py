@@ -82,7 +82,9 @@ def emoconv(place, monkeypatch, capsys):
 def test_from_a_corpus_to_converted_speech(emoconv, place):
     """One test, because every command needs what the one before it made."""
     out = emoconv("prepare voices --out features --splits splits.json")
-    assert "8 of 8 utterances kept, 8 with phone times" in out
+    assert "8 of 8 utterances kept, 0 rejected; phone times from corpus: 8" in out
+    assert "voices/ann" not in emoconv("data_report features --out shown_data")
+    assert (place / "shown_data" / "report.png").stat().st_size > 10_000
     for trainee in ("recogniser", "average_voice"):
         command = f"train --config tiny.py:{trainee} --features features --workdir runs/{trainee}"
         out = emoconv(f"{command} --config.steps 2")

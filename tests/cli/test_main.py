@@ -86,8 +86,12 @@ def test_a_question_loads_nothing_heavy_and_takes_under_a_second(question):
         (["convert", "a.wav", "--arousal", "3"], "--out: missing"),
         (["convert", "a.wav", "--out=", "--arousal", "3"], "--out: missing"),
         (["prepare", "a"], "--out: missing"),
-        (["prepare", "--out", "x"], "give corpus folders to prepare, or --bundle"),
-        (["prepare", "a", "--out", "x", "--bundle", "b"], "one of the two"),
+        (["prepare", "--out", "x"], "give corpora to prepare, --bundle to encode, or both"),
+        (["prepare", "a", "--out", "x", "--shard", "0/3"], "--shard: found 0/3, allowed is i/n"),
+        (["prepare", "a", "--out", "x", "--shard", "4/3"], "--shard: found 4/3"),
+        (["prepare", "a", "--out", "x", "--shard", "1"], "--shard: found 1, allowed"),
+        (["prepare", "--out", "x", "--bundle", "b", "--shard", "1/2"], "--shard: goes with corp"),
+        (["prepare", "a", "--out", "x", "--alignment", "none"], "auto"),
         (["prepare", "a", "--out", "x", "--workers", "0"], "not a positive"),
         (["train"], "--config: missing"),
         (["train", "--config", "configs/absent.py", "--features", "f", "--workdir", "w"], "absent"),
@@ -100,7 +104,8 @@ def test_a_question_loads_nothing_heavy_and_takes_under_a_second(question):
         (["evaluate", "x"], "x: unexpected argument"),
         (["evaluate"], "--features: missing"),
         (["demo", "a.wav", "b.wav"], "b.wav: one file at a time"),
-        (["bench", "x"], "x: unexpected argument"),
+        (["bench", "x"], "x: allowed is one of score_network, batches, preparation"),
+        (["bench", "preparation"], "--corpus: missing"),
     ],
 )
 def test_wrong_usage_is_one_line_and_exit_code_2(emoconv, words, message):
@@ -115,7 +120,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(emoconv, words, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["prepare", "absent", "--out", "x", "--splits", SPLITS], "absent/manifest.tsv: not fou"),
+        (["prepare", "absent", "--out", "x", "--splits", SPLITS], "absent: not a folder"),
         (["prepare", "a", "--out", "x", "--splits", "absent.json"], "absent.json: not found"),
         (["bundle", "--banks", "--out", "x", "--features", "absent"], "absent/index.json: not fou"),
         (["prepare", "--out", "absent", "--bundle", "b"], "absent/index.json: not found"),

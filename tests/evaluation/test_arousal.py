@@ -37,7 +37,7 @@ def make_store(folder, clips=CLIPS, split="test", corpus="made") -> FeatureStore
     )
     folder.mkdir(exist_ok=True)
     write_array(folder, "speaker", np.array([vector for *_, vector in clips]))
-    write_index(folder, MelConfig(), utterances)
+    write_index(folder, MelConfig(), utterances, [len(clips)])
     return FeatureStore(folder)
 
 

@@ -38,5 +38,5 @@ def numbered(tmp_path) -> FeatureStore:
     write_array(folder, "speaker", np.tile(np.arange(10.0)[:, None], (1, 256)))
     write_array(folder, "emotion", np.tile(np.arange(10.0)[:, None], (1, 8)))
     write_array(folder, "arousal", np.arange(10.0))
-    write_index(folder, MelConfig(), utterances)
+    write_index(folder, MelConfig(), utterances, [sum(LENGTHS)])
     return FeatureStore(folder)

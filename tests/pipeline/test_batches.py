@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 
 from emoconv_jax.bundles.banks import Banks
-from emoconv_jax.config import EMOTIONS
+from emoconv_jax.config import CROPS, EMOTIONS
+from emoconv_jax.errors import UsageError
 from emoconv_jax.pipeline.batches import Batches
 from emoconv_jax.pipeline.phones import PHONES
+from emoconv_jax.pipeline.store import write_array
 
 LOG_FLOOR = np.log(np.float32(1e-5))
 TRAINEES = ("recogniser", "average_voice", "score_network")
 
 
-def batches(store, trainee="score_network", frames=32, batch=4, seed=0, **hosts) -> Batches:
+def batches(store, trainee="score_network", frames=32, batch=4, seed=0, **rest) -> Batches:
     selection = np.arange(len(store.utterances))
-    return Batches(store, selection, trainee, batch=batch, frames=frames, seed=seed, **hosts)
+    return Batches(store, selection, trainee, batch=batch, frames=frames, seed=seed, **rest)
 
 
 def fields(batch) -> dict[str, np.ndarray]:
@@ -29,26 +31,47 @@ def owners(batch) -> list[int]:
 
 
 @pytest.mark.parametrize("trainee", TRAINEES)
-@pytest.mark.parametrize("hosts", [2, 4])
-def test_the_parts_of_all_hosts_are_the_batch_of_one(numbered, trainee, hosts):
-    whole = fields(batches(numbered, trainee).at(7))
-    parts = [fields(batches(numbered, trainee, host=h, hosts=hosts).at(7)) for h in range(hosts)]
-    assert all(len(part["index"]) == 4 // hosts for part in parts)
-    for name, value in whole.items():
-        joined = np.concatenate([part[name] for part in parts])
-        np.testing.assert_array_equal(joined, value, err_msg=name)
-    assert whole["index"].tolist() == [0, 1, 2, 3]
+@pytest.mark.parametrize("crop", CROPS)
+@pytest.mark.parametrize("hosts", [1, 2, 4, 8])
+def test_the_parts_of_all_hosts_are_the_batch_of_one(numbered, trainee, crop, hosts):
+    made = {"trainee": trainee, "frames": 48, "batch": 8, "crop": crop}
+    for step in (0, 7, 1_000_003):
+        whole = fields(batches(numbered, **made).at(step))
+        parts = [
+            fields(batches(numbered, **made, host=h, hosts=hosts).at(step)) for h in range(hosts)
+        ]
+        assert all(len(part["index"]) == 8 // hosts for part in parts)
+        for name, value in whole.items():
+            joined = np.concatenate([part[name] for part in parts])
+            np.testing.assert_array_equal(joined, value, err_msg=name)
+        assert whole["index"].tolist() == list(range(8))
 
 
-def test_a_batch_depends_on_seed_and_step_alone(numbered):
-    first, second = batches(numbered), batches(numbered)
+@pytest.mark.parametrize("crop", CROPS)
+def test_a_host_reads_its_own_slice_alone(numbered, crop):
+    """The other hosts' utterances are never asked for."""
+    made = batches(numbered, batch=8, crop=crop, host=1, hosts=4)
+    asked, real = [], numbered.frames_of
+    numbered.frames_of = lambda name, i, *rest: asked.append(i) or real(name, i, *rest)
+    batch = made.at(5)
+    assert asked == owners(batch) * 2  # mel, then average voice
+
+
+def test_a_batch_that_hosts_cannot_share_is_refused(numbered):
+    with pytest.raises(UsageError, match="batch: found 4, expected a multiple of the 3 hosts"):
+        batches(numbered, host=0, hosts=3)
+
+
+@pytest.mark.parametrize("crop", CROPS)
+def test_a_batch_depends_on_seed_and_step_alone(numbered, crop):
+    first, second = batches(numbered, crop=crop), batches(numbered, crop=crop)
     for step in (3, 0, 3, 11):  # in any order, from any object
         for a, b in zip(
             fields(first.at(step)).values(), fields(second.at(step)).values(), strict=True
         ):
             np.testing.assert_array_equal(a, b)
     assert not np.array_equal(first.at(3).mel, first.at(4).mel)
-    assert not np.array_equal(first.at(3).mel, batches(numbered, seed=1).at(3).mel)
+    assert not np.array_equal(first.at(3).mel, batches(numbered, seed=1, crop=crop).at(3).mel)
 
 
 def test_iterating_is_counting_steps(numbered):
@@ -68,11 +91,15 @@ def test_every_utterance_is_seen_once_per_epoch(numbered, batch):
     assert len(set(orders)) == len(orders)  # 10! orders: two alike would be no accident
 
 
-@pytest.mark.parametrize("frames", [16, 32, 100])
-def test_crops_are_stretches_of_one_utterance_and_masks_end_with_it(numbered, frames):
-    made = batches(numbered, frames=frames)
+@pytest.mark.parametrize("most", [16, 32, 48, 100])
+@pytest.mark.parametrize("crop", CROPS)
+def test_crops_are_stretches_of_one_utterance_and_masks_end_with_it(numbered, most, crop):
+    made = batches(numbered, frames=most, crop=crop)
     for step in range(10):
         batch = made.at(step)
+        frames = batch.mel.shape[1]
+        assert frames == most if crop == "random" else frames <= most
+        assert all(value.dtype == np.float32 for value in batch if np.ndim(value) > 1)
         for mel, mask, voice, i in zip(
             batch.mel, batch.mask, batch.average_voice, owners(batch), strict=True
         ):
@@ -99,6 +126,34 @@ def test_crops_start_everywhere(numbered):
     assert min(starts.values()) > 5  # 20 expected; 5 or fewer has probability 1e-5
 
 
+def test_whole_utterances_are_whole_and_padded_to_one_bucket(numbered):
+    """20 to 64 frames: those up to 32 in one bucket, the others in that of 64."""
+    made = batches(numbered, frames=100, crop="whole")
+    for epoch in range(3):
+        seen = [made.at(epoch * 3 + step) for step in range(3)]  # 4 of 32, 6 of 64 in two
+        assert sorted(batch.mel.shape[1] for batch in seen) == [32, 64, 64]
+        assert {i for batch in seen for i in owners(batch)} == set(range(10))
+        for batch in seen:
+            lengths = [numbered.utterances[i].frames for i in owners(batch)]
+            assert batch.mask.sum(axis=1).tolist() == lengths
+            assert not batch.mel[:, 0, 1].any()  # from the first frame on
+
+
+def test_only_utterances_beyond_the_limit_are_cropped(numbered):
+    """A limit of 36: buckets of 32 and of 36; those longer than 36 frames begin anywhere."""
+    made = batches(numbered, frames=36, crop="whole")
+    starts = collections.defaultdict(set)
+    for step in range(120):
+        batch = made.at(step)
+        assert batch.mel.shape[1] in (32, 36)
+        for i, start in zip(owners(batch), batch.mel[:, 0, 1].astype(int).tolist(), strict=True):
+            starts[i].add(start)
+    for i, found in starts.items():
+        room = max(0, numbered.utterances[i].frames - 36)
+        assert found <= set(range(room + 1))
+        assert len(found) > room / 2  # 40 draws or more of at most 29 starts
+
+
 def test_labels_are_the_utterances_own_and_minus_one_where_unknown(numbered):
     made = batches(numbered, "recogniser", batch=10)
     batch = made.at(0)
@@ -118,6 +173,12 @@ def test_average_voice_targets_follow_the_phones_and_padding_is_silence(numbered
         real = mask > 0
         np.testing.assert_array_equal(target[real, 0], mel[real, 1] % len(PHONES))
         assert (target[~real] == PHONES.index("sil")).all()
+
+
+def test_unaligned_frames_have_the_target_of_silence(numbered):
+    write_array(numbered.folder, "phones", np.full(numbered.frames, -1))
+    batch = batches(numbered, "average_voice", frames=40, batch=10).at(0)
+    assert (batch.average_voice == PHONES.index("sil")).all()
 
 
 def test_vectors_are_the_utterances_own(numbered):

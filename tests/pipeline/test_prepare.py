@@ -1,76 +1,60 @@
 """From corpus folders to a store: tones whose pitch, level and phone times are known."""
 
+import csv
+import hashlib
 import json
 import pathlib
 
 import numpy as np
 import pytest
 import soundfile
+from tones import CLIPS, RATE_HZ, SECONDS, make_corpus, tone
 
 from emoconv_jax.audio.mel import log_mel
 from emoconv_jax.audio.reading import read_audio
 from emoconv_jax.config import MelConfig
 from emoconv_jax.errors import EmoconvError, UsageError
+from emoconv_jax.pipeline.encoding import encode
+from emoconv_jax.pipeline.extraction import Settings
 from emoconv_jax.pipeline.phones import PHONES
-from emoconv_jax.pipeline.prepare import _map, encode, prepare
+from emoconv_jax.pipeline.prepare import REJECTED, Running, Target, prepare
+from emoconv_jax.pipeline.splits import load_splits
 from emoconv_jax.pipeline.store import INDEX, FeatureStore
 
-RATE_HZ, HOP = 22050, 256
-SECONDS = 0.75
-SPLITS = {
-    "corpus": {"splits": {"a": {"speakers": ["ann"]}, "test": {"speakers": ["bea"]}}},
-}
-# path, speaker, emotion, arousal, tone in Hz, amplitude
-CLIPS = [
-    ("low.flac", "ann", "happiness", "", 120.0, 0.1),
-    ("high.flac", "ann", "neutral", "6.5", 240.0, 0.2),
-    ("test.flac", "bea", "", "", 180.0, 0.05),
-]
+HOP = 256
 
 
-def tone(f0_hz: float, amplitude: float) -> np.ndarray:
-    """A steady vowel-like tone (four harmonics) that begins after .25 s of faint noise."""
-    generator = np.random.default_rng(round(f0_hz))
-    time_s = np.arange(round(SECONDS * RATE_HZ)) / RATE_HZ
-    sound = sum(np.sin(2 * np.pi * k * f0_hz * time_s) / k for k in range(1, 5))
-    return np.where(time_s < 0.25, 0.0, amplitude * sound) + 1e-5 * generator.normal(
-        size=len(time_s)
-    )
+def quietly(lines: list[str] | None = None, **options) -> Running:
+    return Running(log=(lines if lines is not None else []).append, **options)
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> pathlib.Path:
-    folder = tmp_path_factory.mktemp("data") / "corpus"
-    folder.mkdir()
-    lines = ["path\tspeaker\temotion\tarousal\tlanguage"]
-    for path, speaker, emotion, arousal, f0_hz, amplitude in CLIPS:
-        soundfile.write(folder / path, tone(f0_hz, amplitude), RATE_HZ)
-        lines.append(f"{path}\t{speaker}\t{emotion}\t{arousal}\ten")
-    (folder / "empty.wav").write_bytes(b"")
-    lines.append("empty.wav\tann\tsad\t\ten")
-    (folder / "manifest.tsv").write_text("\n".join(lines) + "\n")
-    phones = ["path\tphone\tstart_s\tend_s"]
-    for path in ("low.flac", "high.flac"):
-        phones += [f"{path}\tsil\t0\t0.25", f"{path}\ti\t0.25\t{SECONDS}"]
-    (folder / "phones.tsv").write_text("\n".join(phones) + "\n")
-    (folder.parent / "splits.json").write_text(json.dumps(SPLITS))
-    return folder
+    return make_corpus(tmp_path_factory.mktemp("data") / "corpus")
 
 
 @pytest.fixture(scope="module")
-def prepared(corpus) -> tuple[FeatureStore, list[str]]:
+def splits(corpus):
+    return load_splits(corpus.parent / "splits.json")
+
+
+@pytest.fixture(scope="module")
+def prepared(corpus, splits) -> tuple[FeatureStore, list[str]]:
     lines: list[str] = []
     out = corpus.parent / "features"
-    return prepare([corpus], out, corpus.parent / "splits.json", log=lines.append), lines
+    store, rejected = prepare([str(corpus)], out, splits, running=quietly(lines))
+    assert rejected == 0
+    return store, lines
 
 
 @pytest.mark.slow
-def test_unreadable_utterances_are_listed_and_left_out(prepared, corpus):
+def test_what_was_kept_and_how_it_was_aligned_is_said(prepared):
+    """Three clips have phone times, the others neither those nor a text."""
     store, lines = prepared
-    assert [u.path for u in store.utterances] == [path for path, *_ in CLIPS]
+    assert [u.path for u in store.utterances] == [clip.path for clip in CLIPS]
     assert lines == [
-        f"left out: {corpus / 'empty.wav'}: empty (0 bytes), expected an audio file",
-        "3 of 4 utterances kept, 2 with phone times",
+        f"{len(CLIPS)} of {len(CLIPS)} utterances kept, 0 rejected; phone times from "
+        f"corpus: 3, units: {len(CLIPS) - 3}"
     ]
 
 
@@ -84,30 +68,41 @@ def test_mels_are_those_of_the_files(prepared, corpus):
 
 
 @pytest.mark.slow
-def test_phones_lie_where_their_times_say(prepared):
+def test_phones_lie_where_their_times_say_and_units_elsewhere(prepared):
     """The vowel begins in frame floor(.25 * 22050) // 256 = 5512 // 256 = 21."""
     store, _ = prepared
-    for i in (0, 1):
-        names = [PHONES[p] for p in store.frames_of("phones", i)]
-        assert names == ["sil"] * 21 + ["IY"] * (store.utterances[i].frames - 21)
-    assert (store.frames_of("phones", 2) == -1).all()
+    for i, utterance in enumerate(store.utterances):
+        phones = store.frames_of("phones", i)
+        if utterance.alignment == "corpus":
+            names = [PHONES[p] for p in phones]
+            assert names == ["sil"] * 21 + ["IY"] * (utterance.frames - 21)
+        else:
+            assert (phones[:19] == PHONES.index("sil")).all()  # faint noise
+            assert (phones[24:-2] >= len(PHONES)).all()
+            assert phones.max() < len(PHONES) + store.units
 
 
 @pytest.mark.slow
 def test_pitch_level_labels_and_splits(prepared):
     store, _ = prepared
-    low, high, test = store.utterances
-    for utterance, (*_, f0_hz, amplitude) in zip(store.utterances, CLIPS, strict=True):
-        assert utterance.f0_hz == pytest.approx(f0_hz, rel=0.02)
+    for utterance, clip in zip(store.utterances, CLIPS, strict=True):
+        assert utterance.f0_hz == pytest.approx(clip.f0_hz, rel=0.02)
+        assert utterance.f0_spread < 0.5  # steady, but for the tracker's steps
+        assert 0.4 < utterance.voiced < 0.8  # two thirds are the tone
         # The power of sines of amplitude a/k is the sum of a^2 / 2 k^2.
-        power = amplitude**2 / 2 * (1 + 1 / 4 + 1 / 9 + 1 / 16)
+        power = clip.amplitude**2 / 2 * (1 + 1 / 4 + 1 / 9 + 1 / 16)
         assert utterance.level_db == pytest.approx(10 * np.log10(power), abs=0.3)
-    assert (low.split, high.split, test.split) == ("a", "a", "test")
+        peak = np.abs(tone(clip.f0_hz, clip.amplitude)).max()
+        assert utterance.peak_db == pytest.approx(20 * np.log10(peak), abs=0.01)
+        assert utterance.split == ("test" if clip.speaker == "bea" else "a")
+        assert utterance.speaker == f"corpus/{clip.speaker}"
+    low, high, *_, test = store.utterances
     assert (low.emotion, high.emotion, test.emotion) == ("happy", "neutral", "")
-    assert high.arousal == 6.5  # rated
+    assert (high.arousal, high.rated) == (6.5, True)
+    assert (high.valence, high.dominance, low.valence) == (2.5, -1.0, -1.0)
     assert 1 <= low.arousal <= 7
+    assert not low.rated
     assert test.arousal == -1  # neither rating nor emotion
-    assert {u.speaker for u in store.utterances} == {"corpus/ann", "corpus/bea"}
 
 
 @pytest.mark.slow
@@ -118,88 +113,211 @@ def test_d_vectors_are_of_unit_length_and_differ(prepared):
 
 
 @pytest.mark.slow
-def test_the_target_of_a_phone_lies_between_its_occurrences(prepared):
+@pytest.mark.parametrize("mean", [False, True])
+def test_the_target_of_a_phone_lies_between_its_occurrences(prepared, corpus, splits, mean):
     """Two occurrences, both of one speaker: the smoothed mode lies at one or between them."""
     store, _ = prepared
+    store, _ = prepare(
+        [str(corpus)], store.folder, splits, target=Target(mean=mean), running=quietly()
+    )
     mels = [np.array(store.frames_of("mel", i), dtype=np.float32)[21:] for i in (0, 1)]
-    medians = np.stack([np.median(mel, axis=0) for mel in mels])
+    medians = np.round(np.stack([np.median(mel, axis=0) for mel in mels]), 1)
     target = np.array(store.array("targets"))[PHONES.index("IY")]
-    assert (target >= medians.min(axis=0) - 0.06).all()  # rounded to a tenth
-    assert (target <= medians.max(axis=0) + 0.06).all()
-    np.testing.assert_allclose(target * 10, np.round(target * 10), atol=1e-4)
+    if mean:
+        np.testing.assert_allclose(target, medians.mean(axis=0), atol=1e-5)
+    else:
+        assert (target >= medians.min(axis=0) - 1e-5).all()
+        assert (target <= medians.max(axis=0) + 1e-5).all()
+        np.testing.assert_allclose(target * 10, np.round(target * 10), atol=1e-4)
 
 
 @pytest.mark.slow
-def test_encoding_adds_what_the_encoders_say_and_preparing_again_takes_it_away(prepared, corpus):
+def test_encoding_adds_what_the_bundles_encoders_say(prepared, bundle_folder, corpus, splits):
+    from emoconv_jax.inference.encoders import AverageVoiceRole, EmotionRole
+
     store, _ = prepared
-    store = FeatureStore(store.folder)
-    encode(store, lambda mel: 2 * mel, lambda mel: (mel.mean(axis=0)[:5], float(len(mel))))
-    for i, utterance in enumerate(store.utterances):
-        doubled = 2 * np.array(store.frames_of("mel", i), dtype=np.float32)
-        np.testing.assert_allclose(store.frames_of("average_voice", i), doubled, rtol=1e-3)
-        assert store.array("arousal")[i] == utterance.frames
-        np.testing.assert_allclose(store.array("emotion")[i], doubled.mean(axis=0)[:5] / 2)
-    prepare([corpus], store.folder, corpus.parent / "splits.json", log=lambda line: None)
     with pytest.raises(EmoconvError, match="run `emoconv prepare`"):
-        FeatureStore(store.folder).array("average_voice")
+        store.frames_of("average_voice", 0)
+    encode(store, bundle_folder)
+    average_voice = AverageVoiceRole.from_bundle(bundle_folder)
+    emotion = EmotionRole.from_bundle(bundle_folder)
+    store = FeatureStore(store.folder)
+    for i in range(len(store.utterances)):
+        mel = np.array(store.frames_of("mel", i), dtype=np.float32)
+        expected = average_voice(mel).astype(np.float16)
+        np.testing.assert_array_equal(store.frames_of("average_voice", i), expected)
+        found = emotion(mel)
+        np.testing.assert_array_equal(store.array("emotion")[i], found.embedding)
+        assert store.array("arousal")[i] == np.float32(found.arousal)
+    # another preparation takes the embeddings away, and encoding again finds the shards done
+    shards = {path: path.stat().st_mtime_ns for path in store.folder.rglob("average_voice.f16")}
+    before = (store.folder / "emotion.f32").read_bytes()
+    store, _ = prepare([str(corpus)], store.folder, splits, running=quietly())
+    with pytest.raises(EmoconvError, match="run `emoconv prepare`"):
+        store.array("emotion")
+    encode(store, bundle_folder)
+    assert (store.folder / "emotion.f32").read_bytes() == before
+    assert {path: path.stat().st_mtime_ns for path in shards} == shards
 
 
-def hopeless(folder: pathlib.Path, manifest: str) -> pathlib.Path:
-    """Makes a corpus whose only file holds no audio."""
+def spoilt(folder: pathlib.Path) -> pathlib.Path:
+    """Makes a corpus of one good clip and one of each fault."""
     corpus = folder / "corpus"
     corpus.mkdir()
-    (corpus / "a.wav").write_bytes(b"no audio")
-    (corpus / "manifest.tsv").write_text(manifest)
-    (folder / "splits.json").write_text(json.dumps(SPLITS))
+    good = tone(150.0, 0.1)
+    sounds = {
+        "good.wav": good,
+        "again.wav": good,
+        "silent.wav": np.zeros(RATE_HZ),
+        "short.wav": good[: round(0.4 * RATE_HZ)],
+        "shortest.wav": good[: round(0.05 * RATE_HZ)],
+        "long.wav": np.tile(good, 3),
+        "clipped.wav": np.clip(good * 40, -1, 1),
+        "nan.wav": np.where(np.arange(len(good)) == 9, np.nan, good),
+        "rated.wav": good * 0.5,
+        "quiet rating.wav": good * 0.6,
+    }
+    for name, sound in sounds.items():
+        kind = "FLOAT" if name == "nan.wav" else "PCM_16"
+        form = "WAVEX" if name == "again.wav" else "WAV"  # the same samples in another file
+        soundfile.write(corpus / name, sound, RATE_HZ, subtype=kind, format=form)
+    (corpus / "empty.wav").write_bytes(b"")
+    (corpus / "text.wav").write_text("no audio")
+    (corpus / "folder.wav").mkdir()
+    ratings = {"rated.wav": "9\t", "quiet rating.wav": "3\tnan"}
+    names = [*sounds, "empty.wav", "text.wav", "folder.wav", "absent.wav"]
+    lines = [f"{name}\tann\thappy\t{ratings.get(name, chr(9))}" for name in names]
+    header = "path\tspeaker\temotion\tarousal\tdominance"
+    (corpus / "manifest.tsv").write_text("\n".join([header, *lines]) + "\n")
     return corpus
 
 
-@pytest.mark.parametrize(
-    ("manifest", "message"),
-    [
-        ("ann\tbored\t\t", r"corpus/a\.wav: emotion 'bored': unknown"),
-        ("ann\thappy\tloud\t", r"corpus/a\.wav: intensity 'loud'"),
-        ("ann\thappy\t\t9", r"corpus/a\.wav: arousal '9', allowed are 1 to 7"),
-        ("zoe\thappy\t\t", r"splits\.json: puts no utterance of .*corpus into a, b, train"),
-        ("ann\thappy\t\t3", r"no utterance could be read"),
-    ],
-)
-def test_bad_labels_are_named_before_any_audio_is_read(tmp_path, manifest, message):
-    """The only file of the corpus holds no audio, which is said in the last case alone."""
-    folder = hopeless(tmp_path, f"path\tspeaker\temotion\tintensity\tarousal\na.wav\t{manifest}\n")
-    with pytest.raises(EmoconvError, match=message):
-        prepare([folder], tmp_path / "out", tmp_path / "splits.json", log=lambda line: None)
-    assert not (tmp_path / "out" / INDEX).exists()
-
-
-def test_corpora_of_one_name_are_refused(tmp_path):
-    folder = hopeless(tmp_path, "path\tspeaker\na.wav\tann\n")
-    with pytest.raises(UsageError, match=r"a corpus named corpus was given before"):
-        prepare([folder, folder], tmp_path / "out", tmp_path / "splits.json", log=print)
-
-
-def test_every_row_must_name_its_sentence_where_splits_ask_for_it(tmp_path):
-    """The second row's path has no sentence; the first is enough for the targets."""
-    folder = hopeless(tmp_path, "path\tspeaker\ns_1.wav\tann\na.wav\tann\n")
-    (folder / "s_1.wav").write_bytes(b"no audio")
-    splits = {"corpus": {"sentence": "_(\\d)", "splits": {"a": {"sentences": ["1"]}}}}
-    (tmp_path / "splits.json").write_text(json.dumps(splits))
-    with pytest.raises(EmoconvError, match=r"a\.wav"):
-        prepare([folder], tmp_path / "out", tmp_path / "splits.json", log=print)
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_failed_preparation_leaves_the_store_before_it(tmp_path):
-    """The old store is taken away only when the new one is about to be written."""
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / INDEX).write_text("old")
-    folder = hopeless(tmp_path, "path\tspeaker\na.wav\tann\n")
-    with pytest.raises(EmoconvError, match="no utterance could be read"):
-        prepare([folder], tmp_path / "out", tmp_path / "splits.json", log=lambda line: None)
-    assert (tmp_path / "out" / INDEX).read_text() == "old"
+EXPECTED = {  # the line counts from the header's, 1
+    "again.wav": ("3", "duplicate", "corpus/good.wav"),
+    "silent.wav": ("4", "silent", "peak"),
+    "short.wav": ("5", "too short", "0.40 s"),
+    "shortest.wav": ("6", "too short", "0.050 s"),
+    "long.wav": ("7", "too long", "s long, allowed are up to 1 s"),
+    "clipped.wav": ("8", "clipped", "% of samples at full scale"),
+    "nan.wav": ("9", "unreadable", "NaN"),
+    "rated.wav": ("10", "wrong label", "arousal '9', allowed are 1 to 7"),
+    "quiet rating.wav": ("11", "wrong label", "dominance 'nan'"),
+    "empty.wav": ("12", "empty", "0 bytes"),
+    "text.wav": ("13", "unreadable", "cannot be decoded"),
+    "folder.wav": ("14", "unreadable", "directory"),
+    "absent.wav": ("15", "unreadable", "No such file"),
+}
 
 
 @pytest.mark.slow
-def test_several_processes_keep_the_order():
-    words = ["x" * n for n in (3, 1, 2, 5, 4)] * 4
-    assert list(_map(len, words, 2)) == list(map(len, words))
+def test_every_fault_is_listed_with_its_line_and_reason(tmp_path):
+    settings = Settings(max_seconds=1.0, shard_utterances=4)
+    store, rejected = prepare(
+        [str(spoilt(tmp_path))], tmp_path / "out", {}, settings=settings, running=quietly()
+    )
+    assert [u.path for u in store.utterances] == ["good.wav"]
+    assert store.frames_of("mel", 0).shape == (int(SECONDS * RATE_HZ) // HOP, 80)
+    with (tmp_path / "out" / REJECTED).open(encoding="utf-8", newline="") as file:
+        rows = {row["path"]: row for row in csv.DictReader(file, delimiter="\t")}
+    assert rejected == len(rows) == len(EXPECTED)
+    for path, (line, kind, reason) in EXPECTED.items():
+        row = rows[path]
+        assert (row["corpus"], row["line"], row["kind"]) == ("corpus", line, kind), row
+        assert reason in row["reason"]
+
+
+@pytest.mark.slow
+def test_nothing_to_use_is_an_error_and_leaves_no_index(tmp_path):
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "a.wav").write_bytes(b"no audio")
+    (corpus / "manifest.tsv").write_text("path\tspeaker\na.wav\tann\n")
+    with pytest.raises(EmoconvError, match=r"rejected\.tsv: all 1 utterances were rejected"):
+        prepare([str(corpus)], tmp_path / "out", {}, running=quietly())
+    assert "a.wav" in (tmp_path / "out" / REJECTED).read_text()
+    assert not (tmp_path / "out" / INDEX).exists()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("ann\tbored\t", r"corpus/a\.wav: emotion 'bored': unknown"),
+        ("ann\thappy\tloud", r"corpus/a\.wav: intensity 'loud'"),
+        ("bea\thappy\t", r"puts no utterance of .*corpus into a, b, train"),
+    ],
+)
+def test_names_without_a_meaning_stop_before_any_sound_is_read(tmp_path, splits, fields, message):
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "a.wav").write_bytes(b"no audio")
+    (corpus / "manifest.tsv").write_text(f"path\tspeaker\temotion\tintensity\na.wav\t{fields}\n")
+    with pytest.raises(EmoconvError, match=message):
+        prepare([str(corpus)], tmp_path / "out", splits, running=quietly())
+    assert not (tmp_path / "out").exists()
+
+
+def test_corpora_of_one_name_are_refused(tmp_path, corpus, splits):
+    other = make_corpus(tmp_path / "corpus")
+    for again in (corpus, other):
+        with pytest.raises(UsageError, match=r"a corpus named corpus was given before"):
+            prepare([str(corpus), str(again)], tmp_path / "out", splits, running=quietly())
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_folder_that_holds_something_else_is_refused_and_left(prepared, corpus, splits, tmp_path):
+    store, _ = prepared
+    before = hashlib.sha256((store.folder / INDEX).read_bytes()).hexdigest()
+    with pytest.raises(UsageError, match=r"plan\.json: settings is .*; use a fresh --out"):
+        prepare(
+            [str(corpus)],
+            store.folder,
+            splits,
+            settings=Settings(alignment="given"),
+            running=quietly(),
+        )
+    other = make_corpus(tmp_path / "corpus", CLIPS[:3])
+    with pytest.raises(UsageError, match=rf"plan\.json: utterances is {len(CLIPS)}"):
+        prepare([str(other)], store.folder, splits, running=quietly())
+    assert hashlib.sha256((store.folder / INDEX).read_bytes()).hexdigest() == before
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / INDEX).write_text("{}")
+    with pytest.raises(UsageError, match="holds features of no known plan"):
+        prepare([str(corpus)], tmp_path / "old", splits, running=quietly())
+
+
+@pytest.mark.slow
+def test_alignment_given_leaves_the_rest_without_phones(tmp_path, corpus, splits):
+    store, _ = prepare(
+        [str(corpus)],
+        tmp_path / "out",
+        splits,
+        settings=Settings(alignment="given"),
+        running=quietly(),
+    )
+    assert store.units == 0
+    assert [u.alignment for u in store.utterances] == [
+        "corpus" if clip.times else "" for clip in CLIPS
+    ]
+    for i, clip in enumerate(CLIPS):
+        assert (store.frames_of("phones", i) == -1).all() == (not clip.times)
+
+
+@pytest.mark.slow
+def test_a_text_grid_beside_the_sound_comes_first(tmp_path, splits):
+    """The grid's vowel begins at .5 s: in frame floor(.5 * 22050) // 256 = 43."""
+    corpus = make_corpus(tmp_path / "corpus", CLIPS[:2])
+    (corpus / "low.TextGrid").write_text(
+        'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n0.75\n<exists>\n1\n'
+        '"IntervalTier"\n"phones"\n0\n0.75\n2\n0\n0.5\n"sil"\n0.5\n0.75\n"AA1"\n'
+    )
+    store, _ = prepare([str(corpus)], tmp_path / "out", splits, running=quietly())
+    assert [u.alignment for u in store.utterances] == ["textgrid", "corpus"]
+    names = [PHONES[p] for p in store.frames_of("phones", 0)]
+    assert names == ["sil"] * 43 + ["AA"] * (len(names) - 43)
+
+
+def test_the_plan_is_json_that_names_what_is_prepared(prepared):
+    plan = json.loads((prepared[0].folder / "plan.json").read_text())
+    assert plan["utterances"] == len(CLIPS)
+    assert plan["settings"]["alignment"] == "auto"

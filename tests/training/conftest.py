@@ -35,5 +35,5 @@ def store(tmp_path) -> FeatureStore:
     write_array(folder, "average_voice", generator.normal(-5, 1, (total, 80)))
     write_array(folder, "emotion", generator.normal(size=(count, 256)))
     write_array(folder, "arousal", generator.uniform(1, 7, count))
-    write_index(folder, MelConfig(), utterances)
+    write_index(folder, MelConfig(), utterances, [total])
     return FeatureStore(folder)

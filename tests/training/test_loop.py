@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import pytest
 from emoconv_jax.config import TrainingConfig
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.pipeline.batches import Batches
+from emoconv_jax.pipeline.store import array_path
 from emoconv_jax.training import loop, target_banks
 from emoconv_jax.training.state import init_state, make_optimizer
 from emoconv_jax.training.step import train_step
@@ -68,6 +70,63 @@ def test_four_steps_equal_two_and_two_more_bit_for_bit(store, tmp_path, trainee)
     assert any("continuing at step 1" in line for line in lines)
     for a, b in zip(jax.tree.leaves(vars(whole)), jax.tree.leaves(vars(resumed)), strict=True):
         assert np.array_equal(a, b)
+
+
+@pytest.mark.slow
+def test_another_reader_continues_a_run_with_the_same_batches(store, tmp_path):
+    whole = loop.train(settings("recogniser"), store, tmp_path / "whole", log=silent)
+
+    class Interrupted(RuntimeError):
+        pass
+
+    def stop_after_two(line: str) -> None:
+        if line.startswith("step 2/"):
+            raise Interrupted
+
+    pace = loop.Pace(report=1, save_s=0.0)
+    with pytest.raises(Interrupted):
+        loop.train(settings("recogniser"), store, tmp_path / "cut", pace=pace, log=stop_after_two)
+    other = settings("recogniser", reader="tensorflow")
+    resumed = loop.train(other, store, tmp_path / "cut", log=silent)
+    for a, b in zip(jax.tree.leaves(vars(whole)), jax.tree.leaves(vars(resumed)), strict=True):
+        assert np.array_equal(a, b)
+
+
+def test_whole_utterances_train(store, tmp_path):
+    """Eight utterances of 20 to 64 frames: batches of 32 and of 64 frames, the same network."""
+    lines: list[str] = []
+    config = settings("recogniser", crop="whole", frames=100, steps=6)
+    state = loop.train(config, store, tmp_path / "run", log=lines.append)
+    assert int(state.step) == 6
+    assert "examples of at most 100 frames" in lines[0]
+    made = loop.training_batches(config, store, loop.choose(store, config, ("a",)))
+    assert {made.at(step).mel.shape[1] for step in range(6)} == {32, 64}
+
+
+def test_what_fails_while_reading_ends_the_run_and_its_threads(store, tmp_path):
+    array_path(store.folder, "mel").unlink()
+    with pytest.raises(EmoconvError, match=r"mel\.f16: not found"):
+        loop.train(settings("average_voice"), store, tmp_path / "run", log=silent)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("reader")]
+
+
+def test_an_average_voice_is_learnt_from_aligned_utterances_alone(store):
+    config = settings("average_voice")
+    store.utterances[3] = dataclasses.replace(store.utterances[3], alignment="")
+    assert loop.choose(store, config, ("a",)).tolist() == [0, 1, 2, 4, 5, 6, 7]
+    assert len(loop.choose(store, settings("score_network"), ("a",))) == 8
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"crop": "middle"}, r"^crop: found 'middle', allowed is random or whole$"),
+        ({"reader": "torch"}, r"^reader: found 'torch', allowed is plain or tensorflow$"),
+    ],
+)
+def test_an_unknown_crop_or_reader_is_refused(change, message):
+    with pytest.raises(EmoconvError, match=message):
+        settings("recogniser", **change)
 
 
 def test_another_config_in_the_same_workdir_is_refused(store, tmp_path):

@@ -1,0 +1,300 @@
+"""The first pass of a preparation: a shard of utterances to features, or to reasons against them.
+
+What a shard's folder holds then, beside what `pipeline.store` describes:
+
+    items.json    one entry per row of the shard, in order: an `Item`, or a `Reject`
+    aligned.i1    [frames]           phone of each frame by given times or an aligner, else -1
+    speaker.f32   [utterances, 256]  d-vectors
+
+A shard depends on its rows and on the settings, on nothing else of the corpus.
+"""
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import pathlib
+import secrets
+import shutil
+from typing import Any
+
+import numpy as np
+
+from emoconv_jax.audio.mel import log_mel
+from emoconv_jax.audio.prosody import f0_track, level_db, level_spread_db
+from emoconv_jax.audio.reading import SILENCE_PEAK, conform
+from emoconv_jax.config import MelConfig, from_dict, to_dict
+from emoconv_jax.errors import EmoconvError
+from emoconv_jax.files import read_json
+from emoconv_jax.inference.speaker import SpeakerRole
+from emoconv_jax.pipeline.alignment import align_english
+from emoconv_jax.pipeline.labels import rating
+from emoconv_jax.pipeline.manifest import Row
+from emoconv_jax.pipeline.phones import PhoneSpan, frame_phones
+from emoconv_jax.pipeline.shard_runner import tick
+from emoconv_jax.pipeline.sources import is_folder, read_row
+from emoconv_jax.pipeline.store import shard_folder
+from emoconv_jax.pipeline.textgrids import find_text_grid, read_text_grid
+from emoconv_jax.shapes import Float
+
+ITEMS, ALIGNED, SPEAKER = "items.json", "aligned.i1", "speaker.f32"
+ALIGNMENTS = ("auto", "given", "units")
+UNALIGNED = -1
+FAILED = "failed"  # the alignment of an utterance whose aligner found none
+SHORTEST_S = 0.5
+# Of 3 358 clips of RAVDESS and nEMO, loud anger included, the worst has .015 % of its samples at
+# full scale, and none has two neighbours there; overdriven recordings have per cents.
+FULL_SCALE, MOST_CLIPPED = 0.999, 1e-3
+QUIETEST_DB = -70.0  # the gate of `level_db`, below which it finds -inf, no number for an index
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What the first pass depends on besides the corpora.
+
+    Attributes:
+        mel: of all features.
+        alignment: "auto", phone times of the corpus, else pocketsphinx, else units; "given", of the
+            corpus alone; "units", of the corpus, else units.
+        text_grids: a folder of Montreal TextGrids; empty, those beside the audio.
+        max_seconds: longer utterances are rejected.
+        shard_utterances: how many rows make a shard, the unit of work and of resuming.
+    """
+
+    mel: MelConfig = dataclasses.field(default_factory=MelConfig)
+    alignment: str = "auto"
+    text_grids: str = ""
+    max_seconds: float = 60.0
+    shard_utterances: int = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Item:
+    """What the first pass finds of one utterance; fields as in `store.Utterance`.
+
+    Attributes:
+        sha256: of the sound, by which duplicates are found.
+    """
+
+    frames: int
+    level_db: float
+    level_spread_db: float
+    peak_db: float
+    f0_hz: float
+    f0_spread: float
+    voiced: float
+    alignment: str
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Reject:
+    """Why an utterance is left out.
+
+    Attributes:
+        kind: unreadable, empty, silent, too short, too long, clipped, wrong label or duplicate.
+        reason: what was found.
+    """
+
+    kind: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One utterance to extract.
+
+    Attributes:
+        source: it is from, see `pipeline.sources`.
+        number: of its row there.
+        row: that row.
+        spans: its phone times where the corpus brings them as a table.
+    """
+
+    source: str
+    number: int
+    row: Row
+    spans: tuple[PhoneSpan, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ShardJob:
+    """One shard to extract into the feature folder."""
+
+    folder: pathlib.Path
+    number: int
+    settings: Settings
+    tasks: tuple[Task, ...]
+
+
+def extract_shard(job: ShardJob) -> None:
+    """Writes a shard's folder, whole or not at all; one that is there already is left as it is.
+
+    Args:
+        job: the shard.
+    """
+    target = shard_folder(job.folder, job.number)
+    if (target / ITEMS).is_file():
+        tick(len(job.tasks))
+        return
+    entries, mels, phones, vectors = [], [], [], []
+    for task in job.tasks:
+        found = extract(task, job.settings)
+        if isinstance(found, Reject):
+            entries.append(to_dict(found))
+        else:
+            item, mel, aligned, vector = found
+            entries.append(to_dict(item))
+            mels.append(mel)
+            phones.append(aligned)
+            vectors.append(vector)
+        tick()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
+    partial.mkdir()
+    try:
+        for name, arrays, dtype in (
+            ("mel.f16", mels, np.float16),
+            (ALIGNED, phones, np.int8),
+            (SPEAKER, vectors, np.float32),
+        ):
+            with (partial / name).open("wb") as file:
+                for array in arrays:
+                    np.ascontiguousarray(array, dtype).tofile(file)
+        text = json.dumps(entries, ensure_ascii=False, indent=0)
+        (partial / ITEMS).write_text(text, encoding="utf-8")
+        os.replace(partial, target)
+    except OSError:
+        if not (target / ITEMS).is_file():  # another process made the same shard meanwhile
+            raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def read_items(folder: pathlib.Path, shard: int) -> list[Item | Reject]:
+    """Returns what the first pass found of a shard's rows, in order.
+
+    Args:
+        folder: the feature folder.
+        shard: its number.
+
+    Returns:
+        One entry per row.
+
+    Raises:
+        EmoconvError: the shard is absent or damaged.
+    """
+    path = shard_folder(folder, shard) / ITEMS
+    entries = read_json(path, "its shard has not been prepared")
+    if not isinstance(entries, list):
+        raise EmoconvError(f"{path}: found {type(entries).__name__}, expected a list")
+    return [
+        from_dict(Reject if "kind" in entry else Item, entry, f"{path}: [{i}]")
+        for i, entry in enumerate(entries)
+    ]
+
+
+def extract(
+    task: Task, settings: Settings
+) -> tuple[Item, np.ndarray, np.ndarray, np.ndarray] | Reject:
+    """Returns the features of one utterance, or why there are none.
+
+    Args:
+        task: the utterance.
+        settings: of the pass.
+
+    Returns:
+        What was found of it, log-mel [f, m], phones [f] and d-vector [256].
+    """
+    row = task.row
+    try:
+        for name in ("arousal", "valence", "dominance"):
+            rating(row, name)
+    except EmoconvError as error:
+        return Reject("wrong label", str(error))
+    try:
+        native, native_rate_hz = read_row(task.source, task.number, row, settings.max_seconds)
+    except EmoconvError as error:
+        return Reject(error.kind or "unreadable", str(error))
+    fault = _fault(native, native_rate_hz, settings)
+    if fault is not None:
+        return fault
+    rate_hz = settings.mel.sample_rate_hz
+    audio = conform(native, native_rate_hz, rate_hz)
+    mel = log_mel(audio, settings.mel).astype(np.float16)
+    spans, alignment = _spans(task, audio, settings)
+    phones = frame_phones(spans, len(mel), settings.mel) if spans else np.full(len(mel), UNALIGNED)
+    item = Item(
+        frames=len(mel),
+        level_db=max(level_db(audio, rate_hz), QUIETEST_DB),
+        level_spread_db=level_spread_db(audio, rate_hz),
+        peak_db=float(20 * np.log10(np.abs(native).max())),
+        **_pitch(audio, rate_hz),
+        alignment=alignment,
+        sha256=hashlib.sha256(native.tobytes() + str(native_rate_hz).encode()).hexdigest(),
+    )
+    return item, mel, phones.astype(np.int8), _speaker_role()(audio, rate_hz)
+
+
+def fetch_speaker_weights() -> None:
+    """Has the weights of the speaker encoder at hand, so that not every worker fetches them."""
+    _speaker_role()
+
+
+def _fault(audio: Float[np.ndarray, " n"], rate_hz: int, settings: Settings) -> Reject | None:
+    """Returns what makes a sound useless, if anything does."""
+    seconds, peak = len(audio) / rate_hz, float(np.abs(audio).max())
+    if peak < SILENCE_PEAK:
+        return Reject("silent", f"peak {peak:.1e}, needed is {SILENCE_PEAK:g} (-80 dBFS)")
+    if seconds < SHORTEST_S:
+        return Reject("too short", f"{seconds:.2f} s, needed are {SHORTEST_S:g} s")
+    clipped = float(np.mean(np.abs(audio) >= FULL_SCALE))
+    if clipped > MOST_CLIPPED:
+        return Reject(
+            "clipped", f"{clipped:.2%} of samples at full scale, allowed are {MOST_CLIPPED:.1%}"
+        )
+    return None
+
+
+def _spans(
+    task: Task, audio: Float[np.ndarray, " n"], settings: Settings
+) -> tuple[list[PhoneSpan], str]:
+    """Returns an utterance's phone times and where they came from; nothing where there are none.
+
+    What cannot be aligned is of use all the same, so a failure is no fault of the utterance. It
+    gets no units either, which would put another inventory among its language's phones.
+    """
+    row, folder = task.row, settings.text_grids or (task.source if is_folder(task.source) else "")
+    english = row.language in ("", "en")  # the TextGrids' symbols mean other sounds elsewhere
+    try:
+        grid = None
+        if folder and english:
+            grid = find_text_grid(pathlib.Path(folder), row.speaker, row.path)
+        if grid is not None:
+            return read_text_grid(grid), "textgrid"
+        if task.spans:
+            return list(task.spans), "corpus"
+        if settings.alignment == "auto" and row.language == "en" and row.text:
+            return align_english(audio, row.text), "pocketsphinx"
+    except EmoconvError:
+        return [], FAILED
+    return [], ""
+
+
+def _pitch(audio: Float[np.ndarray, " n"], rate_hz: int) -> dict[str, Any]:
+    """Returns the statistics of F0 that `Item` holds."""
+    _, f0_hz = f0_track(audio, rate_hz)
+    voiced = f0_hz[np.isfinite(f0_hz)]
+    if not voiced.size:
+        return {"f0_hz": 0.0, "f0_spread": 0.0, "voiced": 0.0}
+    return {
+        "f0_hz": float(np.median(voiced)),
+        "f0_spread": float(np.std(12 * np.log2(voiced))),
+        "voiced": float(voiced.size / f0_hz.size),
+    }
+
+
+@functools.lru_cache(maxsize=1)
+def _speaker_role() -> SpeakerRole:
+    return SpeakerRole()
