@@ -9,7 +9,7 @@ import os
 import time
 
 from emoconv_jax.errors import EmoconvError
-from emoconv_jax.pipeline.extraction import Item, Settings, Task, extract
+from emoconv_jax.pipeline.extraction import Item, Settings, Task, extract, warm_up
 from emoconv_jax.pipeline.prepare import plan_tasks
 from emoconv_jax.pipeline.shard_runner import map_shards, peak_bytes, tick
 
@@ -55,6 +55,7 @@ def measure(source: str, utterances: int, workers: int | None = None) -> list[Pr
     tasks = [dataclasses.replace(task, spans=None) for task in plan_tasks([source])]
     chosen = tasks[:: max(1, len(tasks) // utterances)][:utterances]
     count = max(2, workers or os.cpu_count() or 2)
+    warm_up()
     found = []
     for alignment in ("auto", "given"):
         jobs = [(tuple(chosen[i::count]), alignment) for i in range(count)]

@@ -237,9 +237,15 @@ def extract(
     return item, mel, phones.astype(np.int8), _speaker_role()(audio, rate_hz)
 
 
-def fetch_speaker_weights() -> None:
-    """Has the weights of the speaker encoder at hand, so that not every worker fetches them."""
+def warm_up() -> None:
+    """Does once what every worker would do at the same time.
+
+    Fetches the weights of the speaker encoder, and fills the cache of librosa's compiled functions:
+    processes that fill it together can damage it, and every later run of that environment crashes.
+    """
     _speaker_role()
+    noise = np.random.default_rng(0).normal(0.0, 0.1, MelConfig().sample_rate_hz)
+    _pitch(noise.astype(np.float32), MelConfig().sample_rate_hz)
 
 
 def _fault(audio: Float[np.ndarray, " n"], rate_hz: int, settings: Settings) -> Reject | None:

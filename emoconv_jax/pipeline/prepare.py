@@ -30,8 +30,8 @@ from emoconv_jax.pipeline.extraction import (
     ShardJob,
     Task,
     extract_shard,
-    fetch_speaker_weights,
     read_items,
+    warm_up,
 )
 from emoconv_jax.pipeline.labels import arousal_labels, check_names, emotion_name, rating
 from emoconv_jax.pipeline.manifest import Row
@@ -125,7 +125,7 @@ def prepare(
         for number, start in enumerate(range(0, len(tasks), size))
     ]
     mine = jobs if running.share is None else jobs[running.share[0] - 1 :: running.share[1]]
-    fetch_speaker_weights()
+    warm_up()
     for_each_shard(
         extract_shard,
         mine,

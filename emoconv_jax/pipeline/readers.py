@@ -162,8 +162,8 @@ def _tensorflow() -> Any:
         import tensorflow as tf
     except ModuleNotFoundError:
         raise EmoconvError(
-            "reader: tensorflow is not installed; `pip install tensorflow-cpu`, or take the "
-            "reader plain, which gives the same batches"
+            "reader: tensorflow is not installed; `pip install -e .[tensorflow]` has it, or take "
+            "the reader plain, which gives the same batches"
         ) from None
     for kind in ("GPU", "TPU"):
         tf.config.set_visible_devices([], kind)

@@ -11,8 +11,11 @@
     emotion.f32                    [utterances, 256]     embedding of the trained recogniser
     arousal.f32                    [utterances]          the recogniser's arousal, 1..7
 
-Flat files are read by memory map: a slice costs one seek, whatever the corpus's size. What trained
-encoders say (Y, emotion, arousal) is there once `emoconv prepare --bundle` has run.
+A slice of frames costs one seek and one read, whatever the corpus's size. Small arrays are mapped;
+those of frames are not, because a fault of a page reads megabytes ahead for every crop once the
+corpus exceeds the memory (27 crops a second instead of 9 700), and because every map holds a file
+open, of which a system allows fewer than a corpus has shards. What trained encoders say (Y, emotion,
+arousal) is there once `emoconv prepare --bundle` has run.
 """
 
 import dataclasses
@@ -140,7 +143,8 @@ class FeatureStore:
                     f"{where}: utterances[{i}] has {u.frames} frames from {u.start} of shard "
                     f"{u.shard}, expected 1 or more within its {room}"
                 )
-        self._maps: dict[tuple[str, int], np.ndarray] = {}
+        self._maps: dict[str, np.ndarray] = {}
+        self._files: dict[tuple[str, int], tuple[str, int]] = {}  # path and row's width, checked
 
     def array(self, name: str) -> np.ndarray:
         """Returns the array of all utterances, or of all phones, memory-mapped and read-only.
@@ -154,8 +158,14 @@ class FeatureStore:
         Raises:
             EmoconvError: the file is absent or its size does not match the index.
         """
-        rows = {"utterance": len(self.utterances), "phone": len(PHONES) + self.units}
-        return self._map(name, 0, rows[ARRAYS[name][2]])
+        if name not in self._maps:
+            _, dtype, per, kind = ARRAYS[name]
+            rows = len(self.utterances) if per == "utterance" else len(PHONES) + self.units
+            path = array_path(self.folder, name)
+            width = self._check(name, path, rows)
+            shape = (rows,) if kind == "number" else (rows, width)
+            self._maps[name] = np.memmap(path, dtype, "r", shape=shape)
+        return self._maps[name]
 
     def frames_of(
         self, name: str, index: int, start: int = 0, stop: int | None = None
@@ -169,24 +179,26 @@ class FeatureStore:
             stop: the frame after the last; None is the utterance's end.
 
         Returns:
-            [frames, ...] in the stored type, memory-mapped and read-only.
+            [frames, ...] in the stored type.
 
         Raises:
             EmoconvError: as for `array`.
         """
         u = self.utterances[index]
-        last = u.frames if stop is None else min(stop, u.frames)
-        rows = self._map(name, u.shard, self._shard_frames[u.shard])
-        return rows[u.start + start : u.start + last]
+        rows = max(0, (u.frames if stop is None else min(stop, u.frames)) - start)
+        if (name, u.shard) not in self._files:
+            path = array_path(self.folder, name, u.shard)
+            width = self._check(name, path, self._shard_frames[u.shard])
+            self._files[name, u.shard] = str(path), width
+        file, width = self._files[name, u.shard]
+        dtype = np.dtype(ARRAYS[name][1])
+        place = (u.start + start) * width * dtype.itemsize
+        values = np.fromfile(file, dtype, rows * width, offset=place)
+        return values if ARRAYS[name][3] == "number" else values.reshape(rows, width)
 
-    def _map(self, name: str, shard: int, rows: int) -> np.ndarray:
-        if (name, shard) not in self._maps:
-            self._maps[name, shard] = self._open(name, shard, rows)
-        return self._maps[name, shard]
-
-    def _open(self, name: str, shard: int, rows: int) -> np.ndarray:
+    def _check(self, name: str, path: pathlib.Path, rows: int) -> int:
+        """Returns how many numbers a row of a file holds; raises as `array` says."""
         _, dtype, _, kind = ARRAYS[name]
-        path = array_path(self.folder, name, shard)
         if not path.is_file():
             raise EmoconvError(
                 f"{path}: not found; run `emoconv prepare` on {self.folder} with a bundle "
@@ -203,7 +215,7 @@ class FeatureStore:
             raise EmoconvError(
                 f"{path}: {size} bytes, expected {rows} rows of {width} numbers of {item} bytes"
             )
-        return np.memmap(path, dtype, "r", shape=(rows,) if kind == "number" else (rows, width))
+        return width
 
     def select(self, wanted: Callable[[Utterance], bool]) -> np.ndarray:
         """Returns the indices of the utterances for which `wanted` is true.

@@ -72,7 +72,7 @@ def test_frames_of_an_utterance_are_its_own(numbered):
 
 def test_arrays_cannot_be_written_to(numbered):
     with pytest.raises(ValueError, match="read-only"):
-        numbered.frames_of("mel", 0)[0] = 0
+        numbered.array("speaker")[0] = 0
 
 
 def test_select_returns_indices_in_order(numbered):

@@ -92,6 +92,7 @@ def test_another_reader_continues_a_run_with_the_same_batches(store, tmp_path):
         assert np.array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_whole_utterances_train(store, tmp_path):
     """Eight utterances of 20 to 64 frames: batches of 32 and of 64 frames, the same network."""
     lines: list[str] = []
