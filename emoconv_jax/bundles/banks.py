@@ -113,16 +113,25 @@ def build(
 
     Args:
         embeddings: of the recogniser.
-        labels: arousal on 1..7.
+        labels: arousal on 1..7, or -1 where there is none.
         predictions: the recogniser's arousal.
-        emotions: of each utterance, from the vocabulary.
+        emotions: of each utterance, from the vocabulary, or empty.
         speakers: of each utterance.
 
     Returns:
         The banks of levels 1..7 and of each emotion present.
+
+    Raises:
+        EmoconvError: no utterance has an arousal.
     """
-    groups = {f"arousal/{c}": chosen_for_level(labels, predictions, c) for c in LEVELS}
-    for name in dict.fromkeys(sorted(emotions)):
+    rated = np.flatnonzero(labels >= AROUSAL_LOW)
+    if not len(rated):
+        raise EmoconvError("banks: no utterance has an arousal, some of each level are needed")
+    groups = {
+        f"arousal/{c}": rated[chosen_for_level(labels[rated], predictions[rated], c)]
+        for c in LEVELS
+    }
+    for name in sorted(set(emotions) - {""}):
         groups[f"emotion/{name}"] = np.flatnonzero(np.array(emotions) == name)
     return Banks(
         {

@@ -39,8 +39,8 @@ def define(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_string(
         "splits",
         None,
-        "file or folder that says which utterance trains; default: the project's data/splits, "
-        "then a corpus's own splits, then its speakers by chance",
+        "file or folder that says which utterance trains; default: a corpus's own splits, then "
+        "those of the project's data/splits, then its speakers by chance",
         flag_values=flags,
     )
     absl_flags.DEFINE_string("bundle", None, "encode with this bundle", flag_values=flags)
@@ -123,16 +123,22 @@ def _prepare(
     from emoconv_jax.pipeline.prepare import Running, Target, prepare
     from emoconv_jax.pipeline.splits import load_splits
 
-    if flags.splits:
-        splits = load_splits(flags.splits)
-    else:
-        splits = load_splits(SPLITS) if SPLITS.is_dir() else {}
+    splits = load_splits(flags.splits) if flags.splits else {}
+    published = load_splits(SPLITS) if SPLITS.is_dir() else {}
     settings = Settings(
         alignment=flags.alignment, text_grids=flags.text_grids, max_seconds=flags.max_seconds
     )
     running = Running(flags.workers, flags.runner, tuple(flags.beam_options), share)
     target = Target(mean=flags.target == "mean", smoothing=flags.smoothing)
-    _, rejected = prepare(sources, out, splits, settings=settings, target=target, running=running)
+    _, rejected = prepare(
+        sources,
+        out,
+        splits,
+        published=published,
+        settings=settings,
+        target=target,
+        running=running,
+    )
     return rejected
 
 

@@ -14,6 +14,8 @@ import unicodedata
 from emoconv_jax.errors import EmoconvError
 
 MANIFESTS = {"manifest.tsv": "\t", "manifest.csv": ","}
+MOST_TABLE_BYTES = 256 * 2**20  # a million utterances with their texts
+ODD = "a line break, another control character or bytes that are not UTF-8"
 REQUIRED = ("path", "speaker")
 OPTIONAL = (
     *("gender", "language", "emotion", "intensity", "arousal", "valence", "dominance"),
@@ -90,6 +92,8 @@ def read_manifest(folder: pathlib.Path) -> list[Row]:
     if manifest is None:
         raise EmoconvError(f"{folder}: holds no {' or '.join(MANIFESTS)}, one is needed")
     rows, root = [], folder.resolve()
+    if _is_odd(root.name):  # it is the corpus's name
+        raise EmoconvError(f"{str(folder)!r}: the folder's name holds {ODD}")
     for line, fields in read_table(manifest, REQUIRED):
         where = f"{manifest}:{line}"
         named = {name: (fields.get(name) or "").strip() for name in (*REQUIRED, *OPTIONAL)}
@@ -117,11 +121,21 @@ def read_table(path: pathlib.Path, required: tuple[str, ...]) -> list[tuple[int,
         EmoconvError: a file that cannot be read, is not UTF-8, lacks a column, or a row with more
             fields than the header; names the file and the line.
     """
+    size = path.stat().st_size if path.is_file() else 0  # a fifo would block
+    if not 0 < size <= MOST_TABLE_BYTES:
+        raise EmoconvError(
+            f"{path}: cannot be read (a file of {size} bytes, allowed are 1 to {MOST_TABLE_BYTES})"
+        )
     comma = path.suffix.lower() == ".csv"
     delimiter, quoting = (",", csv.QUOTE_MINIMAL) if comma else ("\t", csv.QUOTE_NONE)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:  # Excel's mark is no name
-            reader = csv.DictReader(file, delimiter=delimiter, quoting=quoting)
+            reader = csv.DictReader(
+                file,
+                delimiter=delimiter,
+                quoting=quoting,
+                strict=comma,  # no quote left open
+            )
             header = list(reader.fieldnames or [])
             table = [(reader.line_num, fields) for fields in reader]
     except UnicodeDecodeError as error:
@@ -130,7 +144,7 @@ def read_table(path: pathlib.Path, required: tuple[str, ...]) -> list[tuple[int,
         raise EmoconvError(f"{path}: cannot be read ({error})") from None
     absent = [name for name in required if name not in header]
     if absent:
-        raise EmoconvError(f"{path}: no column {absent[0]!r}; found {', '.join(header)}")
+        raise EmoconvError(f"{path}: no column {absent[0]!r}; found {header!r:.200}")
     for line, fields in table:
         if None in fields:
             raise EmoconvError(f"{path}:{line}: more fields than the {len(header)} of the header")
@@ -149,11 +163,8 @@ def check_path(root: pathlib.Path, path: str, where: str) -> None:
         EmoconvError: see above; also for line breaks and bytes that are not UTF-8 in the name, and
             for links that lead in a circle.
     """
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in path):
-        raise EmoconvError(
-            f"{where}: path {path!r:.80} holds a line break, another control character or bytes "
-            "that are not UTF-8"
-        )
+    if _is_odd(path):
+        raise EmoconvError(f"{where}: path {path!r:.80} holds {ODD}")
     try:
         audio = (root / path).resolve()
         os.stat(audio)
@@ -164,3 +175,7 @@ def check_path(root: pathlib.Path, path: str, where: str) -> None:
         raise EmoconvError(f"{where}: path {path!r:.80} is no file name ({reason})") from None
     if not audio.is_relative_to(root) or audio == root:
         raise EmoconvError(f"{where}: path {path!r} lies outside the corpus folder")
+
+
+def _is_odd(name: str) -> bool:
+    return any(unicodedata.category(character) in ("Cc", "Cs") for character in name)

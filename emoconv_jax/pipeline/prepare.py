@@ -84,6 +84,7 @@ def prepare(
     out: pathlib.Path,
     splits: dict[str, CorpusSplits],
     *,
+    published: dict[str, CorpusSplits] | None = None,
     settings: Settings | None = None,
     target: Target | None = None,
     running: Running | None = None,
@@ -94,6 +95,7 @@ def prepare(
         sources: see `pipeline.sources`; a folder may hold a `phones.tsv` with phone times.
         out: the feature folder; made if absent.
         splits: what `pipeline.splits.load_splits` gave.
+        published: splits of corpora that have neither those nor their own.
         settings: of the first pass.
         target: of the average voice.
         running: how to spread the work.
@@ -112,7 +114,7 @@ def prepare(
     rows = [task.row for task in tasks]
     for row in rows:
         check_names(row)
-    chosen = assign_splits(splits, rows)
+    chosen = assign_splits(splits, rows, published)
     if not set(chosen) & set(TRAINING_SPLITS):
         raise EmoconvError(
             f"--splits: puts no utterance of {', '.join(sources)} into "

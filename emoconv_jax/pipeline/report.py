@@ -90,7 +90,7 @@ class Figures:
         emotions: utterances by emotion, those of the vocabulary always among them.
         alignments: utterances by where their phone times came from.
         split_hours: hours by split.
-        rated: utterances whose arousal listeners gave.
+        rated: utterances whose arousal the corpus gave.
         valence_rated: utterances with a valence.
         dominance_rated: utterances with a dominance.
         unvoiced: utterances with less than LEAST_VOICED of their frames voiced, or no F0.

@@ -70,7 +70,7 @@ class _Panel:
 def _rating_note(figures: Figures) -> str:
     if figures.arousal is None:
         return ""
-    return f"{figures.rated / figures.arousal.count:.0%} rated by listeners"
+    return f"{figures.rated / figures.arousal.count:.0%} given by the corpus"
 
 
 def _length_note(figures: Figures) -> str:

@@ -160,14 +160,14 @@ def _emotions(report: Report) -> Iterator[Finding]:
                 "no_emotions",
                 "no training utterance has an emotion",
                 "some of each",
-                "neither named targets nor a bundle's banks can be made; fill the emotion column",
+                "no recogniser can be trained and no named target made; fill the emotion column",
             )
         return
     first = report.splits.get(RECOGNISERS[0])
-    if first is None or first.utterances == first.emotions.get(NONE, 0):
+    if training.arousal is not None and (first is None or first.arousal is None):
         yield Finding(
             "no_banks",
-            f"no utterance with an emotion in split {RECOGNISERS[0]}",
+            f"no utterance with an arousal in split {RECOGNISERS[0]}",
             "some of each",
             f"a bundle's banks are made of them; put some speakers into {RECOGNISERS[0]}",
         )

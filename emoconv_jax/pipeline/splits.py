@@ -1,8 +1,8 @@
 """Which utterance trains what: split files, and the split of every row of a corpus.
 
-A corpus's split comes from a split file that names it, else from the corpus itself (a manifest's
-column `split`, MSP-Podcast's own), else from its speakers by chance, see `split_by_speaker`. A
-split file holds
+A corpus's split comes from the split file that was asked for, else from the corpus itself (a
+manifest's column `split`, MSP-Podcast's own), else from the published file that names it, else from
+its speakers by chance, see `split_by_speaker`. A split file holds
 
     {"CORPUS": {"sentence": "REGEX WITH ONE GROUP",
                 "splits": {"SPLIT": {"speakers": [...], "sentences": [...],
@@ -102,12 +102,17 @@ def load_splits(path: str | os.PathLike[str]) -> dict[str, CorpusSplits]:
     return splits
 
 
-def assign_splits(splits: dict[str, CorpusSplits], rows: Sequence[Row]) -> list[str]:
+def assign_splits(
+    splits: dict[str, CorpusSplits],
+    rows: Sequence[Row],
+    published: dict[str, CorpusSplits] | None = None,
+) -> list[str]:
     """Returns the split of every utterance.
 
     Args:
-        splits: what `load_splits` gave.
+        splits: asked for: what `load_splits` gave.
         rows: of one corpus or of several, each as a whole.
+        published: of corpora that have neither those nor their own.
 
     Returns:
         Members of SPLITS, or "unused".
@@ -119,14 +124,15 @@ def assign_splits(splits: dict[str, CorpusSplits], rows: Sequence[Row]) -> list[
     own = {row.corpus for row in rows if row.split}
     for row in rows:
         speakers.setdefault(row.corpus, set()).add(row.speaker)
+    filed = {name: entry for name, entry in (published or {}).items() if name not in own} | splits
     chosen = {
         corpus: split_by_speaker(corpus, names)
         for corpus, names in speakers.items()
-        if corpus not in splits and corpus not in own
+        if corpus not in filed and corpus not in own
     }
     return [
-        split_of(splits, row)
-        if row.corpus in splits
+        split_of(filed, row)
+        if row.corpus in filed
         else _own_split(row)
         if row.corpus in own
         else chosen[row.corpus][row.speaker]

@@ -60,7 +60,7 @@ class Utterance:
         emotion: of the vocabulary, or empty.
         intensity: of acting; low, normal or strong, or empty.
         arousal: the label on 1..7, or -1 where there is none.
-        rated: whether listeners gave that label.
+        rated: whether the corpus gave that label; listeners, one hopes.
         valence: rated, 1 (negative) to 7 (positive), or -1.
         dominance: rated, 1 (weak) to 7 (strong), or -1.
         level_db: RMS of its active frames, dBFS.

@@ -10,7 +10,7 @@ BANK_SPLIT = "a"  # the recogniser's training split; never validation or test
 
 
 def banks_of(store: FeatureStore) -> Banks:
-    """Builds the banks from the utterances of BANK_SPLIT that have an emotion.
+    """Builds the banks from the utterances of BANK_SPLIT that have an emotion or an arousal.
 
     Args:
         store: features encoded with the bundle's recogniser.
@@ -21,11 +21,11 @@ def banks_of(store: FeatureStore) -> Banks:
     Raises:
         EmoconvError: there is no such utterance.
     """
-    chosen = store.select(lambda u: u.split == BANK_SPLIT and bool(u.emotion))
+    chosen = store.select(lambda u: u.split == BANK_SPLIT and (bool(u.emotion) or u.arousal > 0))
     if not len(chosen):
         raise EmoconvError(
-            f"{store.folder}: no utterance with an emotion in split {BANK_SPLIT}, which banks are "
-            "made of"
+            f"{store.folder}: no utterance with an emotion or an arousal in split {BANK_SPLIT}, which "
+            "banks are made of"
         )
     utterances = [store.utterances[i] for i in chosen]
     return build(

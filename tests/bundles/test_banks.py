@@ -41,6 +41,23 @@ def test_at_least_twenty_are_chosen_where_a_fifth_is_fewer():
     assert set(chosen.tolist()) - set(range(12)) == set(range(92, 100))  # the 8 highest others
 
 
+def test_ratings_without_a_name_make_levels_and_names_without_a_rating_make_emotions():
+    """Rated and unnamed, at 1 and 7: embeddings 1 and 7. Named and unrated: embedding 100."""
+    labels = np.repeat([1.0, 7.0, -1.0], 30)
+    values = np.repeat([1.0, 7.0, 100.0], 30)
+    names = [""] * 60 + ["sad"] * 30
+    speakers = ["x"] * 60 + ["y"] * 30
+    made = build(np.tile(values[:, None], (1, WIDTH)), labels, labels, names, speakers)
+    assert made.emotions == ("sad",)
+    assert made.arousal(1.0)[0] == 1.0
+    assert made.arousal(7.0)[0] == 7.0
+    assert made.emotion("sad")[0] == 100.0
+    assert made.made_from["arousal/7"] == {"utterances": 20, "speakers": ["x"]}
+    assert made.made_from["emotion/sad"] == {"utterances": 30, "speakers": ["y"]}
+    with pytest.raises(EmoconvError, match="no utterance has an arousal"):
+        build(np.ones((3, WIDTH)), np.full(3, -1.0), np.ones(3), ["sad"] * 3, ["x"] * 3)
+
+
 def test_a_half_rounds_up():
     """Labels of 2.5 count for level 3 (method: those whose label rounds to c)."""
     labels = np.full(200, 2.5)

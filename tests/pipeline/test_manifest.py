@@ -62,6 +62,26 @@ def test_a_table_of_commas_may_quote_them_and_line_breaks_in_texts(corpus):
         read_manifest(corpus)
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        'a/1.wav,x,"he said\na/2.wav,y,\n',  # never closed
+        'a/1.wav,x,"he said\na/2.wav,y,"hi"\n',  # closed by the next quote
+    ],
+)
+def test_a_quote_left_open_is_refused_and_swallows_no_row(corpus, rows):
+    (corpus / "manifest.csv").write_text("path,speaker,text\n" + rows)
+    with pytest.raises(EmoconvError, match=r"manifest\.csv: cannot be read \("):
+        read_manifest(corpus)
+
+
+def test_a_folder_whose_name_would_break_a_table_is_refused(tmp_path):
+    folder = tmp_path / "ta\tb"
+    folder.mkdir()
+    with pytest.raises(EmoconvError, match="the folder's name holds a line break, another control"):
+        read_manifest(write(folder, HEADER, "a.wav\tx"))
+
+
 def test_a_file_that_is_not_there_is_for_its_reader_to_find(corpus):
     write(corpus, HEADER, "a/9.wav\tx", "a\tx", "a/1.wav\tx", "a/1.wav\tx")
     assert [row.path for row in read_manifest(corpus)] == ["a/9.wav", "a", "a/1.wav", "a/1.wav"]
@@ -73,7 +93,10 @@ HEADER = "path\tspeaker"
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["speaker\ttext", "x\ty"], "manifest.tsv: no column 'path'; found speaker, text"),
+        (
+            ["speaker\ttext", "x\ty"],
+            "manifest.tsv: no column 'path'; found .*'text'",
+        ),
         (["path\ttext", "a/1.wav\ty"], "manifest.tsv: no column 'speaker'"),
         ([HEADER], "manifest.tsv: lists no utterances"),
         ([""], "no column 'path'"),

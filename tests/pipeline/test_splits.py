@@ -144,12 +144,16 @@ def test_published_splits_do_not_share_speakers():
 
 def test_a_corpus_has_its_file_s_split_else_its_own_else_one_by_speaker(tmp_path):
     splits = load_splits(write(tmp_path, {"filed": {"splits": {"test": {}}}}))
+    published = load_splits(
+        write(tmp_path, {name: {"splits": {"b": {}}} for name in ("own", "filed", "published")})
+    )
     own = [Row("own", f"{i}.wav", "s", split=name) for i, name in enumerate(OWN)]
     chance = [Row("chance", f"{i}.wav", f"s{i % 20}") for i in range(60)]
-    found = assign_splits(splits, [Row("filed", "1.wav", "s", split="a"), *own, *chance])
-    assert found[0] == "test"
-    assert found[1 : len(OWN) + 1] == list(OWN.values())
-    rest = found[len(OWN) + 1 :]
+    filed = [Row("filed", "1.wav", "s", split="a"), Row("published", "1.wav", "s")]
+    found = assign_splits(splits, [*filed, *own, *chance], published)
+    assert found[:2] == ["test", "b"]
+    assert found[2 : len(OWN) + 2] == list(OWN.values())
+    rest = found[len(OWN) + 2 :]
     assert {name: rest.count(name) for name in ("a", "validation", "test")} == {
         "a": 48,  # 16 speakers of 3 clips
         "validation": 6,
