@@ -9,7 +9,7 @@ import os
 import time
 
 from emoconv_jax.errors import EmoconvError
-from emoconv_jax.pipeline.extraction import Item, Settings, Task, extract, warm_up
+from emoconv_jax.pipeline.extraction import FAILED, Item, Settings, Task, extract, warm_up
 from emoconv_jax.pipeline.prepare import plan_tasks
 from emoconv_jax.pipeline.shard_runner import map_shards, peak_bytes, tick
 
@@ -21,6 +21,7 @@ class Preparation:
     Attributes:
         alignment: "auto" aligns English text, "given" nothing.
         utterances: that were measured.
+        aligned: of them, by an aligner.
         speech_s: of them.
         core_s: time of the cores.
         peak_bytes: the greatest memory of a worker.
@@ -28,6 +29,7 @@ class Preparation:
 
     alignment: str
     utterances: int
+    aligned: int
     speech_s: float
     core_s: float
     peak_bytes: int
@@ -60,25 +62,28 @@ def measure(source: str, utterances: int, workers: int | None = None) -> list[Pr
     for alignment in ("auto", "given"):
         jobs = [(tuple(chosen[i::count]), alignment) for i in range(count)]
         parts = list(map_shards(_work, jobs, alignment, len(chosen), workers=count))
-        kept, speech_s, core_s, peaks = map(list, zip(*parts, strict=True))
+        kept, aligned, speech_s, core_s, peaks = map(list, zip(*parts, strict=True))
         if not sum(kept):
             raise EmoconvError(f"{source}: none of {len(chosen)} utterances can be prepared")
-        found.append(Preparation(alignment, sum(kept), sum(speech_s), sum(core_s), max(peaks)))
+        found.append(
+            Preparation(alignment, sum(kept), sum(aligned), sum(speech_s), sum(core_s), max(peaks))
+        )
     return found
 
 
-def _work(job: tuple[tuple[Task, ...], str]) -> tuple[int, float, float, int]:
+def _work(job: tuple[tuple[Task, ...], str]) -> tuple[int, int, float, float, int]:
     tasks, alignment = job
     settings = Settings(alignment=alignment)
     for task in tasks[:8]:  # compiles the few shapes there are
         extract(task, settings)
-    kept, frames, begin = 0, 0, time.process_time()
+    kept, aligned, frames, begin = 0, 0, 0, time.process_time()
     for task in tasks:
         found = extract(task, settings)
         if isinstance(found, tuple):
             item: Item = found[0]
             kept, frames = kept + 1, frames + item.frames
+            aligned += item.alignment not in ("", FAILED)
         tick()
     core_s = time.process_time() - begin
     mel = settings.mel
-    return kept, frames * mel.hop_samples / mel.sample_rate_hz, core_s, peak_bytes()
+    return kept, aligned, frames * mel.hop_samples / mel.sample_rate_hz, core_s, peak_bytes()

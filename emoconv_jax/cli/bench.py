@@ -99,6 +99,6 @@ def _preparation(flags: absl_flags.FlagValues) -> None:
     for found in measure(flags.corpus, flags.utterances):
         print(
             f"{ways[found.alignment]:<16}{found.hours_per_core_hour:6.1f} hours of speech per core "
-            f"hour ({found.utterances} utterances, {found.speech_s:.0f} s), peak of a worker "
-            f"{found.peak_bytes / 1e9:.2f} GB"
+            f"hour ({found.aligned} of {found.utterances} utterances aligned, "
+            f"{found.speech_s:.0f} s), peak of a worker {found.peak_bytes / 1e9:.2f} GB"
         )

@@ -7,8 +7,8 @@ folder with a manifest.tsv or manifest.csv; data/corpora.md tells what is expect
 are read. The layout is found out; --corpus names it where two would do. The dataset holds the audio
 and every label in files that are quick to read and easy to copy.
 
-Audio that cannot be read is left out and listed in DATASETS/rejected.tsv. The exit code is then 1,
-or 0 with --allow_rejects. A build that was stopped leaves no dataset; run it again.
+Audio that cannot be read is left out and listed in rejected.tsv beside the dataset. The exit code
+is then 1, or 0 with --allow_rejects. A build that was stopped leaves no dataset; run it again.
 """
 
 import pathlib
@@ -41,7 +41,7 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
     Returns:
         The exit code.
     """
-    if flags.out is None:
+    if not flags.out:
         raise UsageError("--out: missing; name the folder where datasets are kept")
     if len(positional) != 1:
         raise UsageError(f"{len(positional)} corpus folders given, expected one")

@@ -14,10 +14,15 @@ pocketsphinx, else from units found by clustering. With --bundle, its average-vo
 recogniser add what they say of every utterance, which the score network's training reads.
 
 What cannot be used is listed with its reason in FEATURES/rejected.tsv, and the exit code is 1
-unless --allow_rejects is given. A job of an array (--shard i/n) makes its share of the features;
-when all are done, the same command without --shard completes the folder.
+unless --allow_rejects is given. A job of an array (--shard i/n) makes its share of the features and
+exits with 0; when all are done, the same command without --shard completes the folder and counts.
+
+The same corpora give the same bytes on one kind of CPU, however often the work was stopped and with
+any --workers. Sounds that change under an unchanged manifest need a fresh --out. Splits, target and
+smoothing may change from run to run; embeddings are then to be added again, which is quick.
 """
 
+import math
 import pathlib
 import re
 
@@ -68,7 +73,12 @@ def define(flags: absl_flags.FlagValues) -> None:
         flag_values=flags,
     )
     absl_flags.DEFINE_float(
-        "smoothing", 1.0, "of the mode, in log-mel; 0 is the published rule", 0.0, flag_values=flags
+        "smoothing",
+        1.0,
+        "of the mode, in log-mel; 0 is the published rule",
+        0.0,
+        10.0,
+        flag_values=flags,
     )
     absl_flags.DEFINE_float(
         "max_seconds", 60.0, "longer utterances are rejected", 0.5, 600.0, flag_values=flags
@@ -93,10 +103,15 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
     share = _share(flags.shard) if flags.shard else None
     if share and (flags.bundle or not positional):
         raise UsageError("--shard: goes with corpora and without --bundle")
-    from emoconv_jax.pipeline.encoding import encode
+    for name in ("smoothing", "max_seconds"):
+        if math.isnan(getattr(flags, name)):
+            raise UsageError(f"--{name}: found nan, a number is needed")
+    from emoconv_jax.pipeline.encoding import check_bundle, encode
     from emoconv_jax.pipeline.store import FeatureStore
 
     out, rejected = pathlib.Path(flags.out), 0
+    if flags.bundle and positional:
+        check_bundle(pathlib.Path(flags.bundle))  # hours before it is needed
     if positional:
         rejected = _prepare(flags, positional, out, share)
     if flags.bundle:

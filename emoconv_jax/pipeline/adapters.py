@@ -25,12 +25,19 @@ import numpy as np
 from emoconv_jax.errors import EmoconvError, UsageError
 from emoconv_jax.pipeline.corpora.crema_d import EMOTIONS
 from emoconv_jax.pipeline.corpora.listing import named
-from emoconv_jax.pipeline.datasets import FULL_SCALE, chosen, raw_records, record_at
+from emoconv_jax.pipeline.datasets import (
+    FILE_FORMAT,
+    FULL_SCALE,
+    INFO,
+    chosen,
+    decode,
+    open_records,
+    read_record,
+)
 from emoconv_jax.pipeline.manifest import Row
 from emoconv_jax.shapes import Float
 
 PREFIX = "tfds:"
-ARRAY_RECORD = "array_record"
 
 Labels = dict[str, Any]  # decoded: text as str, classes by name
 
@@ -147,14 +154,22 @@ class TfdsSource:
         tf.config.set_visible_devices([], "GPU")
         self.name, self.data_dir = name, data_dir
         place = None if data_dir is None else os.fspath(data_dir)
-        self._builder: Any = tfds.builder(name, data_dir=place, try_gcs=False)
-        command = f"tfds build {name} --file_format={ARRAY_RECORD}"
+        try:
+            self._builder: Any = tfds.builder(name, data_dir=place, try_gcs=False)
+            found = pathlib.Path(self._builder.data_path)
+            file_format = self._builder.info.file_format.value
+            self._files = {
+                split: ([pathlib.Path(path) for path in info.filepaths], info.num_examples)
+                for split, info in self._builder.info.splits.items()
+            }
+        except Exception as error:  # of TFDS on foreign JSON: it raises many kinds
+            reason = " ".join(str(error).split())
+            raise EmoconvError(f"{PREFIX}{name}: damaged dataset ({reason:.200})") from None
+        command = f"tfds build {name} --file_format={FILE_FORMAT}"
         command += f" --data_dir={place}" if place else ""
-        found = pathlib.Path(self._builder.data_path)
         if not found.is_dir():
             raise EmoconvError(f"{PREFIX}{name}: not found in {found}; to get it, run `{command}`")
-        file_format = self._builder.info.file_format.value
-        if file_format != ARRAY_RECORD:
+        if file_format != FILE_FORMAT:
             raise EmoconvError(
                 f"{found}: in {file_format} files, which have no random access; run `{command}`"
             )
@@ -182,13 +197,15 @@ class TfdsSource:
         first = 0
         for records in self._records.values():
             if number < first + len(records):
-                name = ADAPTERS[self.name].audio
-                raw = record_at(records, number - first, PREFIX + self.name)
-                record = self._audio.deserialize_example_np(raw)
-                rate_hz = self._builder.info.features[name].sample_rate
-                return record[name].astype(np.float32) / FULL_SCALE, rate_hz
+                return read_record(records, number - first, PREFIX + self.name, self._sound)
             first += len(records)
         raise IndexError(f"{number}: {PREFIX}{self.name} holds {first} utterances")
+
+    def _sound(self, raw: bytes) -> tuple[Float[np.ndarray, " n"], int]:
+        name = ADAPTERS[self.name].audio
+        audio = decode(self._audio, raw)[name]
+        rate_hz = self._builder.info.features[name].sample_rate
+        return audio.astype(np.float32) / FULL_SCALE, rate_hz
 
     def _read_rows(self) -> Iterator[Row]:
         adapter, info = ADAPTERS[self.name], self._builder.info
@@ -196,9 +213,9 @@ class TfdsSource:
         metadata = dict(info.metadata or {})
         for split, records in self._records.items():
             for number in range(len(records)):
-                raw = record_at(records, number, PREFIX + self.name)
-                labels = features.deserialize_example_np(raw)
-                plain = {key: _plain(features[key], value) for key, value in labels.items()}
+                plain = read_record(
+                    records, number, PREFIX + self.name, lambda raw: _labels(features, raw)
+                )
                 yield adapter.row(plain, split, number, metadata)
 
     @functools.cached_property
@@ -207,14 +224,17 @@ class TfdsSource:
 
     @functools.cached_property
     def _records(self) -> dict[str, Any]:
-        return {split: raw_records(self._builder, split) for split in self._builder.info.splits}
+        info = pathlib.Path(self._builder.data_path) / INFO
+        return {
+            split: open_records(files, count, info) for split, (files, count) in self._files.items()
+        }
 
 
 def open_tfds(name: str, data_dir: pathlib.Path | None = None) -> TfdsSource:
     """Opens one of TFDS's own datasets.
 
     Args:
-        name: for example tfds:vctk; the prefix may be left out.
+        name: for example vctk, without the prefix `tfds:`.
         data_dir: where TFDS keeps datasets; its own default where None.
 
     Returns:
@@ -224,11 +244,14 @@ def open_tfds(name: str, data_dir: pathlib.Path | None = None) -> TfdsSource:
         UsageError: a dataset without an adapter.
         EmoconvError: not there, or in files of another format; says what to run.
     """
-    plain = name.removeprefix(PREFIX)
-    if plain not in ADAPTERS:
+    if name not in ADAPTERS:
         allowed = ", ".join(PREFIX + known for known in ADAPTERS)
-        raise UsageError(f"{name}: not a known dataset of TFDS, allowed are {allowed}")
-    return TfdsSource(plain, data_dir)
+        raise UsageError(f"{PREFIX + name!r}: not a known dataset of TFDS, allowed are {allowed}")
+    return TfdsSource(name, data_dir)
+
+
+def _labels(features: Any, raw: bytes) -> Labels:
+    return {key: _plain(features[key], value) for key, value in decode(features, raw).items()}
 
 
 def _plain(feature: Any, value: Any) -> Any:

@@ -9,6 +9,7 @@ import csv
 import functools
 import math
 import os
+import pathlib
 import re
 from typing import Any
 
@@ -57,6 +58,7 @@ def align_english(audio: Float[np.ndarray, " n"], text: str) -> list[PhoneSpan]:
                 "allowed are the words of CMUdict, numbers spelt out"
             )
     samples = _padded(audio)
+    decoder.reinit_feat()  # or its features depend on the clips that went before
     decoder.set_align_text(" ".join(words))
     _decode(decoder, samples)
     if decoder.hyp() is None:
@@ -86,6 +88,8 @@ def read_phone_table(path: str | os.PathLike[str]) -> dict[str, list[PhoneSpan]]
         EmoconvError: a missing table or column, a time that is no number, or an unknown token.
     """
     tokens: dict[str, list[tuple[str, float, float]]] = {}
+    if not pathlib.Path(path).is_file():  # a fifo would block
+        raise EmoconvError(f"{path}: not a file, expected a table of phones")
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             for line in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
@@ -120,8 +124,7 @@ def _decoder() -> Any:
     """Returns the process's one aligner; its acoustic model takes 0.2 s to load."""
     import pocketsphinx
 
-    # Batch normalisation of the features: "live" carries means over from clip to clip, and the
-    # result would depend on the order of the corpus.
+    # Normalised over each clip: "live" means would settle only after several.
     return pocketsphinx.Decoder(
         samprate=ALIGNER_RATE_HZ,
         lm=None,

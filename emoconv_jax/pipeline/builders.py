@@ -23,6 +23,7 @@ from emoconv_jax.errors import EmoconvError
 from emoconv_jax.pipeline.corpora import crema_d, esd, iemocap, msp_podcast, nemo, ravdess
 from emoconv_jax.pipeline.corpora.layouts import MANIFEST, read_corpus
 from emoconv_jax.pipeline.datasets import (
+    FILE_FORMAT,
     FULL_SCALE,
     LABELS,
     RATINGS,
@@ -32,6 +33,7 @@ from emoconv_jax.pipeline.datasets import (
     features,
 )
 from emoconv_jax.pipeline.manifest import Row
+from emoconv_jax.pipeline.rejects import UNREADABLE
 from emoconv_jax.shapes import Float, Int
 
 SHARD_CLIPS = 256  # TFDS holds the clips of one shard in memory
@@ -45,7 +47,7 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     Attributes:
         layout: a name that `layouts.read_corpus` knows.
         rows: the corpus's utterances; read from `manual_dir` where None.
-        rejected: (row, reason) of every utterance left out, once the builder has run.
+        rejected: (row, kind, reason) of every utterance left out, once the builder has run.
     """
 
     VERSION = tfds.core.Version(VERSION)
@@ -60,9 +62,9 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
             rows: the corpus's utterances; read from `manual_dir` where None.
             **options: of TFDS, first of all data_dir.
         """
-        super().__init__(**({"file_format": "array_record"} | options))
+        super().__init__(**({"file_format": FILE_FORMAT} | options))
         self.rows = rows
-        self.rejected: list[tuple[Row, str]] = []
+        self.rejected: list[tuple[Row, str, str]] = []
 
     def _info(self) -> tfds.core.DatasetInfo:
         return tfds.core.DatasetInfo(
@@ -90,14 +92,14 @@ class CorpusBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
                 audio, rate_hz = read_native(folder / row.path)
                 yield number, example(row, audio, rate_hz)
             except EmoconvError as error:
-                self.rejected.append((row, str(error)))
+                self.rejected.append((row, error.kind or UNREADABLE, str(error)))
             bar.update()
-        if bar.n == len(rows):
+        if start + SHARD_CLIPS >= len(rows):
             bar.close()
-            if len(self.rejected) == len(rows):
-                raise EmoconvError(
-                    f"{folder}: none of {len(rows)} clips can be read; {self.rejected[0][1]}"
-                )
+        if len(self.rejected) == len(rows):
+            raise EmoconvError(
+                f"{folder}: none of {len(rows)} clips can be read; {self.rejected[0][2]}"
+            )
 
 
 class Ravdess(CorpusBuilder):

@@ -22,27 +22,32 @@ at preparation. (TFDS reserves the name `all`.) Audio is stored as raw bytes, wh
 compresses: on RAVDESS to two thirds of PCM, and without the cost of decoding FLAC. Samples of more
 than 16 bits are rounded. array_record is written and read without TensorFlow.
 
-Only `build` and the opening of a dataset import tensorflow_datasets.
+A dataset is opened by what its JSON files say and by nothing they name: TFDS would import whatever
+class a foreign `features.json` asks for. Only `features` and `build` import tensorflow_datasets.
 """
 
 import contextlib
-import csv
 import functools
 import io
 import os
 import pathlib
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
+from emoconv_jax.audio.reading import HIGHEST_RATE_HZ, LOWEST_RATE_HZ
 from emoconv_jax.errors import EmoconvError
-from emoconv_jax.files import read_json, replacing
-from emoconv_jax.pipeline.corpora.layouts import MANIFEST, layout_of, read_corpus
-from emoconv_jax.pipeline.corpora.listing import rating, rating_text
-from emoconv_jax.pipeline.manifest import Row, read_table
+from emoconv_jax.files import read_json, write_text
+from emoconv_jax.pipeline.corpora.layouts import MANIFEST, layout_of, passed_over, read_layout
+from emoconv_jax.pipeline.corpora.listing import rating_text
+from emoconv_jax.pipeline.labels import INTENSITIES, check_names, rating
+from emoconv_jax.pipeline.manifest import Row
+from emoconv_jax.pipeline.rejects import REJECTED, write_rejects
+from emoconv_jax.pipeline.splits import assign_splits
 from emoconv_jax.shapes import Float
 
 SPLIT, VERSION = "corpus", "1.0.0"
@@ -57,9 +62,16 @@ LABELS = (*STRINGS, *RATINGS, "line")
 UNRATED = -1.0
 FEATURES, INFO = "features.json", "dataset_info.json"  # as TFDS names them
 MOST_INFO_BYTES = 2**20
-REJECTED = "rejected.tsv"
+FILE_FORMAT = "array_record"
+WRITTEN = {  # to dataset_info.json by every build
+    **{"version": VERSION, "fileFormat": FILE_FORMAT, "split": SPLIT},
+    "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+}
+BUILT_FROM = "built_from.txt"  # beside the dataset: the corpus folder
 LEFT_OUT = "left out: "
-REJECTED_COLUMNS = ("corpus", "path", "line", "reason")
+GENDERS = ("F", "M")
+
+T = TypeVar("T")
 
 
 def features() -> Any:
@@ -94,10 +106,11 @@ def build(
 
     Args:
         folder: the corpus, see data/corpora.md.
-        out: where datasets are kept. `rejected.tsv` there lists the utterances left out because
-            their audio cannot be read (of other corpora too, where several are built into it).
+        out: where datasets are kept. Beside the dataset, `rejected.tsv` lists the utterances left
+            out because their audio cannot be read, and `built_from.txt` names the corpus folder.
         name: the corpus's layout; found out where None.
-        log: takes a line about each utterance left out, and the last one with the counts.
+        log: takes a line about each utterance left out, one about audio files that are no part of
+            the corpus, if any, and the last one with the counts.
 
     Returns:
         The dataset's folder, OUT/LAYOUT/1.0.0, or OUT/FOLDER/speech_folder/1.0.0 of a manifest.
@@ -105,24 +118,18 @@ def build(
     Raises:
         UsageError: an unknown name.
         EmoconvError: an unknown layout, a bad label, a rating outside 1..7, no readable audio at
-            all, or something else where the dataset belongs.
+            all, or something else where the dataset belongs, be it that of another folder.
     """
     import tensorflow_datasets as tfds
 
     from emoconv_jax.pipeline.builders import BUILDERS
 
     layout = layout_of(folder, name)
-    rows = read_corpus(folder, layout)
-    for row in rows:
-        for field in RATINGS:
-            rating(getattr(row, field), 1.0, 7.0, f"{folder}: {row.path}", field)
+    rows = read_layout(folder, layout)
+    _check_labels(rows)
     place = out / folder.resolve().name if layout == MANIFEST else out
     dataset = place / BUILDERS[layout].name / VERSION
-    if dataset.exists() and not is_dataset(dataset):
-        raise EmoconvError(f"{dataset}: is no dataset and stands where one belongs; move it away")
-    for stale in (dataset, *dataset.parent.glob(f"incomplete.*_{VERSION}")):
-        if stale.exists():
-            shutil.rmtree(stale)
+    _make_room(dataset, os.fsencode(folder.resolve()).decode("utf-8", "replace"))
     builder = BUILDERS[layout](data_dir=os.fspath(place), rows=rows)
     with tempfile.TemporaryDirectory() as nothing, contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare(  # which announces a download that there is not
@@ -131,11 +138,53 @@ def build(
                 manual_dir=os.fspath(folder), try_download_gcs=False
             ),
         )
-    for _, reason in builder.rejected:
+    write_rejects(dataset.parent / REJECTED, builder.rejected)
+    for _, _, reason in builder.rejected:
         log(f"{LEFT_OUT}{reason}")
-    _note_rejected(out / REJECTED, rows[0].corpus, builder.rejected)
+    strangers = passed_over(folder, rows)
+    if strangers:
+        log(f"passed over: {len(strangers)} audio files, for example {strangers[0]}")
     log(f"{len(rows) - len(builder.rejected)} of {len(rows)} utterances built: {dataset}")
     return dataset
+
+
+def _check_labels(rows: Sequence[Row]) -> None:
+    """Refuses what a preparation would refuse, before any audio is read."""
+    for row in rows:
+        check_names(row)
+        for field in RATINGS:
+            rating(row, field)
+        for field, allowed in (("gender", GENDERS), ("intensity", INTENSITIES)):
+            if (value := getattr(row, field)) not in ("", *allowed):
+                raise EmoconvError(
+                    f"{row.corpus}/{row.path}: {field} {value!r:.40}, allowed are "
+                    f"{', '.join(allowed)} or nothing"
+                )
+    assign_splits({}, rows)
+
+
+def _make_room(dataset: pathlib.Path, source: str) -> None:
+    """Removes the dataset that was built from the same folder, and leavings of a killed build."""
+    note = dataset.parent / BUILT_FROM
+    if dataset.is_symlink():
+        raise EmoconvError(f"{dataset}: a link, expected a folder; remove it and build again")
+    if dataset.exists():
+        if not is_dataset(dataset):
+            raise EmoconvError(
+                f"{dataset}: is no dataset and stands where one belongs; move it away"
+            )
+        known = note.read_text(encoding="utf-8", errors="replace").strip() if note.is_file() else ""
+        if known != source.strip():
+            raise EmoconvError(
+                f"{dataset}: was built from {known or 'an unknown folder'}, not from {source}; "
+                "remove it first, or choose another folder for datasets"
+            )
+    for stale in (dataset, *dataset.parent.glob(f"incomplete.*_{VERSION}")):
+        if stale.exists():
+            shutil.rmtree(stale)
+    dataset.parent.mkdir(parents=True, exist_ok=True)
+    (dataset.parent / REJECTED).unlink(missing_ok=True)
+    write_text(note, source + "\n")
 
 
 def is_dataset(folder: pathlib.Path) -> bool:
@@ -158,33 +207,33 @@ class DatasetSource:
     """
 
     def __init__(self, folder: pathlib.Path):
-        """Opens the folder; files are opened on first use.
+        """Opens the folder and counts the records of its files.
 
         Args:
             folder: what `build` returned.
 
         Raises:
-            EmoconvError: no dataset, one with another record, or one whose files are not there.
+            EmoconvError: no dataset, one with another record, or one whose files are not there,
+                are damaged or hold another number of records than they should.
         """
         self.folder = folder
         if not is_dataset(folder):
             raise EmoconvError(f"{folder}: no dataset; `emoconv build` makes one")
+        files, count = _declared(folder / INFO)
         _check_record(folder / FEATURES)
-        absent = [path for path in self._info.filepaths if not pathlib.Path(path).is_file()]
-        if absent:
-            raise EmoconvError(f"{absent[0]}: not found; build the dataset again")
+        self._records = open_records([folder / name for name in files], count, folder / INFO)
 
     def __reduce__(self) -> tuple:
         return DatasetSource, (self.folder,)
 
     def __len__(self) -> int:
-        return self._info.num_examples
+        return len(self._records)
 
     @functools.cached_property
     def rows(self) -> list[Row]:
         """The labels of all utterances, in order; audio is passed over undecoded."""
         labels = chosen(features(), LABELS)
-        return [_row(labels.deserialize_example_np(self._record(i))) for i in range(len(self))]
+        return [self._read(i, lambda raw: _row(decode(labels, raw))) for i in range(len(self))]
 
     def read(self, number: int) -> tuple[Float[np.ndarray, " n"], int]:
         """Returns one utterance's waveform.
@@ -195,38 +244,20 @@ class DatasetSource:
         Returns:
             float32, full scale 1, and its sample rate in Hz.
         """
-        record = self._audio.deserialize_example_np(self._record(number))
-        audio = record["audio"].astype(np.float32) / FULL_SCALE
-        return audio, int(record["sample_rate_hz"])
-
-    def _record(self, number: int) -> bytes:
         if not 0 <= number < len(self):
             raise IndexError(f"{number}: {self.folder} holds {len(self)} utterances")
-        return record_at(self._records, number, str(self.folder))
+        return self._read(number, lambda raw: _sound(decode(self._audio, raw)))
+
+    def _read(self, number: int, meaning: Callable[[bytes], T]) -> T:
+        return read_record(self._records, number, str(self.folder), meaning)
 
     @functools.cached_property
     def _audio(self) -> Any:
         return chosen(features(), AUDIO)
 
-    @functools.cached_property
-    def _builder(self) -> Any:
-        import tensorflow_datasets as tfds
-
-        return tfds.builder_from_directory(os.fspath(self.folder))
-
-    @property
-    def _info(self) -> Any:
-        return self._builder.info.splits[SPLIT]
-
-    @functools.cached_property
-    def _records(self) -> Any:
-        return raw_records(self._builder, SPLIT)
-
 
 def chosen(record: Any, names: Sequence[str]) -> Any:
     """Returns a description of some of a record's features, which decodes nothing else.
-
-    TFDS's own PartialDecoding fails on data sources.
 
     Args:
         record: the whole.
@@ -240,55 +271,122 @@ def chosen(record: Any, names: Sequence[str]) -> Any:
     return tfds.features.FeaturesDict({name: record[name] for name in names})
 
 
-def raw_records(builder: Any, split: str) -> Any:
-    """Returns the serialised records of a split, in order, by random access.
+def open_records(files: Sequence[pathlib.Path], count: int, where: pathlib.Path) -> Any:
+    """Opens array_record files for random access.
 
     Args:
-        builder: of a dataset in array_record files.
-        split: its name there.
+        files: in order.
+        count: of the records they should hold together.
+        where: for messages: what says so.
 
     Returns:
         A sequence of bytes.
-    """
-    import tensorflow_datasets as tfds
-
-    raw = tfds.decode.DeserializeMethod.RAW_BYTES
-    return builder.as_data_source(split=split, deserialize_method=raw)
-
-
-def record_at(records: Any, number: int, where: str) -> bytes:
-    """Returns one serialised record.
-
-    Args:
-        records: what `raw_records` gave.
-        number: its place.
-        where: for messages: the dataset.
-
-    Returns:
-        Its bytes.
 
     Raises:
-        EmoconvError: a damaged file.
+        EmoconvError: a file that is not there or is damaged, or another number of records.
+    """
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    for path in files:
+        if not path.is_file():
+            raise EmoconvError(f"{path}: not found; build the dataset again")
+    try:
+        records = ArrayRecordDataSource([os.fspath(path) for path in files])
+        found = len(records)
+    except Exception as error:  # of a C++ library on a foreign file; it raises several kinds
+        raise _damaged(where.parent, "no array_record files", error) from None
+    if found != count:
+        raise EmoconvError(f"{where}: damaged dataset ({count} records, the files hold {found})")
+    return records
+
+
+def read_record(records: Any, number: int, where: str, meaning: Callable[[bytes], T]) -> T:
+    """Returns what one record says.
+
+    Args:
+        records: what `open_records` gave.
+        number: its place.
+        where: for messages: the dataset.
+        meaning: of its bytes.
+
+    Returns:
+        What `meaning` gave.
+
+    Raises:
+        EmoconvError: a damaged file, or a record that is none of the dataset's.
     """
     try:
-        record = records[number]
-    except (RuntimeError, ValueError) as error:  # array_record keeps checksums
-        reason = " ".join(str(error).split())
-        raise EmoconvError(f"{where}: damaged, record {number}: {reason:.80}") from None
-    if not record:  # what array_record gives for some records of a file that was cut
-        raise EmoconvError(f"{where}: damaged, record {number}: empty")
-    return record
+        return meaning(records[number])  # array_record keeps checksums
+    except EmoconvError:
+        raise
+    except Exception as error:  # of libraries on foreign bytes: they raise a dozen kinds
+        raise _damaged(where, f"record {number}", error) from None
+
+
+def decode(record: Any, raw: bytes) -> dict[str, Any]:
+    """Returns a record's features.
+
+    Args:
+        record: the description of some of them, from `chosen`.
+        raw: the serialised record.
+
+    Returns:
+        A value for each feature of the description.
+
+    Raises:
+        ValueError: one is missing; other kinds where the bytes are no record at all.
+    """
+    found = record.deserialize_example_np(raw)
+    absent = [name for name in record if name not in found]
+    if absent:
+        raise ValueError(f"no {absent[0]}")
+    return found
+
+
+def _damaged(where: object, part: str, error: Exception) -> EmoconvError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return EmoconvError(f"{where}: damaged dataset ({part}: {reason:.80})")
+
+
+def _declared(path: pathlib.Path) -> tuple[list[str], int]:
+    """Returns the names of a dataset's files and the number of their records, as its JSON says."""
+    info = read_json(path, "a dataset has one", MOST_INFO_BYTES)
+    try:
+        (split,) = info["splits"]
+        found = {
+            **{"version": info["version"], "fileFormat": info["fileFormat"]},
+            **{"split": split["name"], "filepathTemplate": split["filepathTemplate"]},
+        }
+        for field, wanted in WRITTEN.items():
+            if found[field] != wanted:
+                raise ValueError(f"{field} {found[field]!r:.30}, expected {wanted!r}")
+        # protobuf writes large integers as strings
+        name, lengths = info["name"], [int(length) for length in split["shardLengths"]]
+        if not re.fullmatch("[a-z][a-z0-9_]*", name) or not lengths or min(lengths) < 0:
+            raise ValueError(f"name {name!r:.30} or shardLengths {lengths!r:.30}")
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
+        raise _damaged(path, "not as built", error) from None
+    shards = range(len(lengths))
+    files = [f"{name}-{SPLIT}.{FILE_FORMAT}-{i:05d}-of-{len(lengths):05d}" for i in shards]
+    return files, sum(lengths)
 
 
 def _check_record(path: pathlib.Path) -> None:
-    """Refuses another record; TFDS would import whatever class a foreign one names."""
+    """Refuses a description of the record that is not the very one that is written here."""
+    from google.protobuf import json_format
+
     found = read_json(path, "a dataset has one", MOST_INFO_BYTES)
-    with contextlib.suppress(AttributeError, KeyError, TypeError):
-        named = {k: v["pythonClassName"] for k, v in found["featuresDict"]["features"].items()}
-        kinds = {name: type(feature) for name, feature in features().items()}
-        if named == {k: f"{kind.__module__}.{kind.__qualname__}" for k, kind in kinds.items()}:
-            return
-    raise EmoconvError(f"{path}: not the record that `emoconv build` writes")
+    if found != json_format.MessageToDict(features().to_proto()):
+        raise EmoconvError(f"{path}: not the record that `emoconv build` writes")
+
+
+def _sound(record: dict[str, Any]) -> tuple[Float[np.ndarray, " n"], int]:
+    rate_hz = int(record["sample_rate_hz"])
+    if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+        raise ValueError(f"sample rate {rate_hz} Hz")
+    if not len(record["audio"]):
+        raise ValueError("no samples")
+    return record["audio"].astype(np.float32) / FULL_SCALE, rate_hz
 
 
 def _row(record: dict[str, Any]) -> Row:
@@ -300,17 +398,3 @@ def _row(record: dict[str, Any]) -> Row:
         value = float(fields[name])
         fields[name] = rating_text(None if value == UNRATED else value)
     return Row(**fields)
-
-
-def _note_rejected(table: pathlib.Path, corpus: str, entries: list[tuple[Row, str]]) -> None:
-    """Writes a corpus's lines of `rejected.tsv` in place of its earlier ones."""
-    kept = read_table(table, REJECTED_COLUMNS) if table.is_file() else []
-    lines = [
-        [fields[name] for name in REJECTED_COLUMNS]
-        for _, fields in kept
-        if fields["corpus"] != corpus
-    ]
-    lines += [[r.corpus, r.path, str(r.line), " ".join(why.split())] for r, why in entries]
-    with replacing(table) as (partial,), partial.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, "excel-tab", quoting=csv.QUOTE_NONE, quotechar=None)
-        writer.writerows([REJECTED_COLUMNS, *lines])

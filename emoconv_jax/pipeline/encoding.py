@@ -19,9 +19,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from emoconv_jax.bundles.format import part_files, read_config
-from emoconv_jax.config import to_dict
+from emoconv_jax.config import MelConfig, to_dict
 from emoconv_jax.errors import EmoconvError
-from emoconv_jax.files import read_json, replacing, write_text
+from emoconv_jax.files import replacing, write_text
 from emoconv_jax.inference.encoders import AverageVoiceRole, EmotionRole
 from emoconv_jax.pipeline.extraction import Item, read_items
 from emoconv_jax.pipeline.shard_runner import for_each_shard, tick
@@ -55,16 +55,13 @@ def encode(
         store: made by `prepare`.
         bundle: the bundle's folder.
         workers: processes.
-        runner: a member of `shard_runner.RUNNERS`.
+        runner: "local" or "beam".
         beam_options: of Beam's pipeline.
 
     Raises:
         EmoconvError: the bundle's mel is not the store's, or the bundle lacks an encoder.
     """
-    folder = store.folder
-    if read_config(bundle).mel != store.mel_config:
-        raise EmoconvError(f"{bundle}: its mel is not that of {folder}; they must agree")
-    sha256 = _encoders_sha256(bundle)
+    folder, sha256 = store.folder, check_bundle(bundle, store.mel_config)
     for name in ("emotion", "arousal"):  # so that no mixture of two bundles is ever read
         array_path(folder, name).unlink(missing_ok=True)
     shards = sorted({u.shard for u in store.utterances})
@@ -77,19 +74,22 @@ def encode(
         runner=runner,
         beam_options=beam_options,
     )
+    for name in ("emotion", "arousal"):
+        _gather(store, name, shards)
+
+
+def _gather(store: FeatureStore, name: str, shards: Sequence[int]) -> None:
+    """Writes the rows of those utterances that the index lists, which may leave some out."""
     starts: dict[int, list[int]] = {}
     for utterance in store.utterances:
         starts.setdefault(utterance.shard, []).append(utterance.start)
-    for name in ("emotion", "arousal"):
-        with replacing(array_path(folder, name)) as (partial,), partial.open("wb") as file:
-            for shard in shards:
-                items = _items(folder, shard)
-                first = {0: 0} | {
-                    int(end): i + 1 for i, end in enumerate(np.cumsum([x.frames for x in items]))
-                }
-                rows = np.fromfile(_shard_file(folder, name, shard), np.float32)
-                rows = rows.reshape(len(items), -1)
-                rows[[first[start] for start in starts[shard]]].tofile(file)
+    with replacing(array_path(store.folder, name)) as (partial,), partial.open("wb") as file:
+        for shard in shards:
+            frames = [item.frames for item in _items(store.folder, shard)]
+            first = np.cumsum([0, *frames[:-1]])  # of every utterance that was encoded
+            rows = np.fromfile(_shard_file(store.folder, name, shard), np.float32)
+            listed = np.isin(first, starts[shard])
+            rows.reshape(len(frames), -1)[listed].tofile(file)
 
 
 def _items(folder: pathlib.Path, shard: int) -> list[Item]:
@@ -100,9 +100,22 @@ def _shard_file(folder: pathlib.Path, name: str, shard: int) -> pathlib.Path:
     return shard_folder(folder, shard) / array_path(folder, name).name
 
 
-def _encoders_sha256(bundle: pathlib.Path) -> str:
-    """Returns the SHA-256 of all that the encoders' answers depend on."""
+def check_bundle(bundle: pathlib.Path, mel: MelConfig | None = None) -> str:
+    """Refuses a bundle that cannot encode.
+
+    Args:
+        bundle: its folder.
+        mel: of the features; the package's own where None.
+
+    Returns:
+        The SHA-256 of all that the encoders' answers depend on.
+
+    Raises:
+        EmoconvError: no bundle, another mel, or a missing encoder.
+    """
     config = to_dict(read_config(bundle))
+    if config["mel"] != to_dict(mel or MelConfig()):
+        raise EmoconvError(f"{bundle}: its mel is not that of the features; they must agree")
     digest = hashlib.sha256(json.dumps({r: config[r] for r in (*ROLES, "mel")}).encode())
     for role in ROLES:
         files = part_files(bundle, role)
@@ -111,6 +124,20 @@ def _encoders_sha256(bundle: pathlib.Path) -> str:
         for path in files:
             digest.update(path.read_bytes())
     return digest.hexdigest()
+
+
+def _is_encoded(job: _EncodeJob, items: Sequence[Item]) -> bool:
+    """Tells whether a shard has all that these encoders say; anything odd is to be made anew."""
+    try:
+        note = (shard_folder(job.folder, job.shard) / NOTE).read_bytes()
+        voices = array_path(job.folder, "average_voice", job.shard).stat().st_size
+        mels = array_path(job.folder, "mel", job.shard).stat().st_size
+        arousal = _shard_file(job.folder, "arousal", job.shard).stat().st_size
+        emotion = _shard_file(job.folder, "emotion", job.shard).stat().st_size
+    except OSError:
+        return False
+    whole = voices == mels and arousal == 4 * len(items) and emotion % arousal == 0 < emotion
+    return whole and note.decode(errors="replace").strip() == json.dumps({"sha256": job.sha256})
 
 
 @functools.lru_cache(maxsize=1)
@@ -122,7 +149,7 @@ def _roles(bundle: pathlib.Path, sha256: str) -> tuple[AverageVoiceRole, Emotion
 def _encode_shard(job: _EncodeJob) -> None:
     note = shard_folder(job.folder, job.shard) / NOTE
     items = _items(job.folder, job.shard)
-    if note.is_file() and read_json(note, "") == {"sha256": job.sha256}:
+    if _is_encoded(job, items):
         tick(len(items))
         return
     note.unlink(missing_ok=True)

@@ -36,10 +36,10 @@ from emoconv_jax.pipeline.shard_runner import tick
 from emoconv_jax.pipeline.sources import is_folder, read_row
 from emoconv_jax.pipeline.store import shard_folder
 from emoconv_jax.pipeline.textgrids import find_text_grid, read_text_grid
+from emoconv_jax.porting.registry import fetch_weights
 from emoconv_jax.shapes import Float
 
 ITEMS, ALIGNED, SPEAKER = "items.json", "aligned.i1", "speaker.f32"
-ALIGNMENTS = ("auto", "given", "units")
 UNALIGNED = -1
 FAILED = "failed"  # the alignment of an utterance whose aligner found none
 SHORTEST_S = 0.5
@@ -74,6 +74,7 @@ class Item:
     """What the first pass finds of one utterance; fields as in `store.Utterance`.
 
     Attributes:
+        failure: why it could not be aligned, or empty.
         sha256: of the sound, by which duplicates are found.
     """
 
@@ -85,6 +86,7 @@ class Item:
     f0_spread: float
     voiced: float
     alignment: str
+    failure: str
     sha256: str
 
 
@@ -172,12 +174,13 @@ def extract_shard(job: ShardJob) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def read_items(folder: pathlib.Path, shard: int) -> list[Item | Reject]:
+def read_items(folder: pathlib.Path, shard: int, rows: int | None = None) -> list[Item | Reject]:
     """Returns what the first pass found of a shard's rows, in order.
 
     Args:
         folder: the feature folder.
         shard: its number.
+        rows: how many there must be, where that is known.
 
     Returns:
         One entry per row.
@@ -185,14 +188,32 @@ def read_items(folder: pathlib.Path, shard: int) -> list[Item | Reject]:
     Raises:
         EmoconvError: the shard is absent or damaged.
     """
-    path = shard_folder(folder, shard) / ITEMS
+    place = shard_folder(folder, shard)
+    path = place / ITEMS
     entries = read_json(path, "its shard has not been prepared")
-    if not isinstance(entries, list):
-        raise EmoconvError(f"{path}: found {type(entries).__name__}, expected a list")
-    return [
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise EmoconvError(f"{path}: damaged, expected a list of objects; delete {place}")
+    found = [
         from_dict(Reject if "kind" in entry else Item, entry, f"{path}: [{i}]")
         for i, entry in enumerate(entries)
     ]
+    items = [item for item in found if isinstance(item, Item)]
+    frames = sum(item.frames for item in items)
+    sizes = {name: (place / name).stat().st_size for name in ("mel.f16", ALIGNED, SPEAKER)}
+    sound = (
+        all(item.frames > 0 for item in items)
+        and (rows is None or len(found) == rows)
+        and sizes[ALIGNED] == frames
+        and sizes["mel.f16"] % max(2 * frames, 1) == 0
+        and sizes[SPEAKER] % max(4 * len(items), 1) == 0
+        and (min(sizes.values()) > 0 or not items)
+    )
+    if not sound:
+        raise EmoconvError(
+            f"{place}: damaged, its files do not hold what {ITEMS} says; delete that folder and "
+            "run the preparation again"
+        )
+    return found
 
 
 def extract(
@@ -223,7 +244,7 @@ def extract(
     rate_hz = settings.mel.sample_rate_hz
     audio = conform(native, native_rate_hz, rate_hz)
     mel = log_mel(audio, settings.mel).astype(np.float16)
-    spans, alignment = _spans(task, audio, settings)
+    spans, alignment, failure = _spans(task, audio, settings)
     phones = frame_phones(spans, len(mel), settings.mel) if spans else np.full(len(mel), UNALIGNED)
     item = Item(
         frames=len(mel),
@@ -232,6 +253,7 @@ def extract(
         peak_db=float(20 * np.log10(np.abs(native).max())),
         **_pitch(audio, rate_hz),
         alignment=alignment,
+        failure=failure,
         sha256=hashlib.sha256(native.tobytes() + str(native_rate_hz).encode()).hexdigest(),
     )
     return item, mel, phones.astype(np.int8), _speaker_role()(audio, rate_hz)
@@ -243,7 +265,7 @@ def warm_up() -> None:
     Fetches the weights of the speaker encoder, and fills the cache of librosa's compiled functions:
     processes that fill it together can damage it, and every later run of that environment crashes.
     """
-    _speaker_role()
+    fetch_weights("speaker")
     noise = np.random.default_rng(0).normal(0.0, 0.1, MelConfig().sample_rate_hz)
     _pitch(noise.astype(np.float32), MelConfig().sample_rate_hz)
 
@@ -265,27 +287,32 @@ def _fault(audio: Float[np.ndarray, " n"], rate_hz: int, settings: Settings) -> 
 
 def _spans(
     task: Task, audio: Float[np.ndarray, " n"], settings: Settings
-) -> tuple[list[PhoneSpan], str]:
-    """Returns an utterance's phone times and where they came from; nothing where there are none.
+) -> tuple[list[PhoneSpan], str, str]:
+    """Returns an utterance's phone times and where they came from, or why there are none.
 
     What cannot be aligned is of use all the same, so a failure is no fault of the utterance. It
     gets no units either, which would put another inventory among its language's phones.
     """
     row, folder = task.row, settings.text_grids or (task.source if is_folder(task.source) else "")
-    english = row.language in ("", "en")  # the TextGrids' symbols mean other sounds elsewhere
-    try:
-        grid = None
-        if folder and english:
+    failure = ""
+    # the symbols of TextGrids mean other sounds in other languages
+    if folder and row.language in ("", "en"):
+        try:
             grid = find_text_grid(pathlib.Path(folder), row.speaker, row.path)
-        if grid is not None:
-            return read_text_grid(grid), "textgrid"
-        if task.spans:
-            return list(task.spans), "corpus"
-        if settings.alignment == "auto" and row.language == "en" and row.text:
-            return align_english(audio, row.text), "pocketsphinx"
-    except EmoconvError:
-        return [], FAILED
-    return [], ""
+            if grid is not None:
+                return read_text_grid(grid), "textgrid", ""
+        except EmoconvError as error:
+            failure = str(error)
+    if task.spans and task.spans[0].start_s < len(audio) / settings.mel.sample_rate_hz:
+        return list(task.spans), "corpus", ""
+    if task.spans:
+        failure = f"its first phone begins at {task.spans[0].start_s:g} s, beyond the sound"
+    if settings.alignment == "auto" and row.language == "en" and row.text:
+        try:
+            return align_english(audio, row.text), "pocketsphinx", ""
+        except EmoconvError as error:
+            failure = str(error)
+    return [], FAILED if failure else "", failure
 
 
 def _pitch(audio: Float[np.ndarray, " n"], rate_hz: int) -> dict[str, Any]:

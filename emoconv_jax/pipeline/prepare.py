@@ -7,6 +7,7 @@ jobs of an array, go on with the same; every file is a function of the plan and 
 the result is the same byte for byte.
 """
 
+import collections
 import dataclasses
 import hashlib
 import json
@@ -14,6 +15,7 @@ import pathlib
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +24,7 @@ from emoconv_jax.errors import EmoconvError, UsageError
 from emoconv_jax.files import read_json, replacing, write_text
 from emoconv_jax.pipeline import statistics
 from emoconv_jax.pipeline.alignment import read_phone_table
+from emoconv_jax.pipeline.average_voice import SMOOTHING
 from emoconv_jax.pipeline.extraction import (
     SPEAKER,
     Item,
@@ -35,6 +38,7 @@ from emoconv_jax.pipeline.extraction import (
 )
 from emoconv_jax.pipeline.labels import arousal_labels, check_names, emotion_name, rating
 from emoconv_jax.pipeline.manifest import Row
+from emoconv_jax.pipeline.rejects import REJECTED, write_rejects
 from emoconv_jax.pipeline.shard_runner import for_each_shard
 from emoconv_jax.pipeline.sources import is_folder, rows_of
 from emoconv_jax.pipeline.splits import CorpusSplits, assign_splits
@@ -49,7 +53,9 @@ from emoconv_jax.pipeline.store import (
     write_index,
 )
 
-PLAN, REJECTED, PHONE_TABLE = "plan.json", "rejected.tsv", "phones.tsv"
+FAILURES_SHOWN = 5
+PARTIAL = re.compile(r"\.([0-9]{5}\.)?[0-9a-f]{16}\.part")
+PLAN, PHONE_TABLE = "plan.json", "phones.tsv"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +63,7 @@ class Target:
     """How the average voice of a phone is found; see `pipeline.average_voice`."""
 
     mean: bool = False
-    smoothing: float = 1.0
+    smoothing: float = SMOOTHING
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Running:
 
     Attributes:
         workers: processes on this machine.
-        runner: a member of `shard_runner.RUNNERS`.
+        runner: "local" or "beam".
         beam_options: of Beam's pipeline.
         share: (i, n): only every n-th shard from the i-th on, counted from 1; None is all.
         log: takes each line of progress.
@@ -110,17 +116,24 @@ def prepare(
             read; or nothing that could be used.
     """
     settings, running = settings or Settings(), running or Running()
+    if settings.text_grids and not pathlib.Path(settings.text_grids).is_dir():
+        raise UsageError(f"--text_grids: {settings.text_grids} is not a folder")
     tasks = plan_tasks(sources)
     rows = [task.row for task in tasks]
     for row in rows:
         check_names(row)
+    if splits and not {row.corpus for row in rows} & set(splits):
+        raise UsageError(
+            f"--splits: names {', '.join(splits)}, none of the corpora "
+            f"{', '.join(sorted({row.corpus for row in rows}))}"
+        )
     chosen = assign_splits(splits, rows, published)
     if not set(chosen) & set(TRAINING_SPLITS):
         raise EmoconvError(
             f"--splits: puts no utterance of {', '.join(sources)} into "
             f"{', '.join(TRAINING_SPLITS)}; the average voice needs some"
         )
-    _claim(out, settings, rows)
+    _claim(out, settings, tasks)
     size = settings.shard_utterances
     jobs = [
         ShardJob(out, number, settings, tuple(tasks[start : start + size]))
@@ -167,17 +180,20 @@ def plan_tasks(sources: Sequence[str]) -> list[Task]:
         if own & corpora:
             raise UsageError(f"{source}: a corpus named {min(own & corpora)} was given before")
         corpora |= own
-        table = pathlib.Path(source) / PHONE_TABLE if is_folder(source) else None
-        spans = read_phone_table(table) if table is not None and table.is_file() else {}
+        table = pathlib.Path(source) / PHONE_TABLE
+        spans = read_phone_table(table) if is_folder(source) and table.exists() else {}
+        if spans and not any(row.path in spans for row in rows):
+            raise EmoconvError(f"{table}: names no path of the corpus, for example {min(spans)!r}")
         for number, row in enumerate(rows):
             found = spans.get(row.path)
             tasks.append(Task(source, number, row, tuple(found) if found else None))
     return tasks
 
 
-def _claim(out: pathlib.Path, settings: Settings, rows: Sequence[Row]) -> None:
+def _claim(out: pathlib.Path, settings: Settings, tasks: Sequence[Task]) -> None:
     """Writes down what is prepared here, or refuses a folder that holds something else."""
-    text = json.dumps([dataclasses.astuple(row) for row in rows], ensure_ascii=False)
+    rows = [(dataclasses.astuple(task.row), _times(task)) for task in tasks]
+    text = json.dumps(rows, ensure_ascii=False)
     plan = {
         "settings": to_dict(settings),
         "utterances": len(rows),
@@ -186,18 +202,32 @@ def _claim(out: pathlib.Path, settings: Settings, rows: Sequence[Row]) -> None:
     path = out / PLAN
     if path.is_file():
         found = read_json(path, "")
-        for name in plan:
-            if not isinstance(found, dict) or found.get(name) != plan[name]:
-                known = found.get(name) if isinstance(found, dict) else found
-                raise UsageError(
-                    f"{path}: {name} is {known!r:.100}, this run has {plan[name]!r:.100}; use a "
-                    "fresh --out, or delete that folder"
-                )
+        wrong = _difference(found, plan)
+        if wrong:
+            raise UsageError(f"{path}: {wrong}; use a fresh --out, or delete that folder")
     elif (out / INDEX).exists() or (out / SHARDS).exists():
         raise UsageError(f"{out}: holds features of no known plan; use a fresh --out")
     else:
         out.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(plan, indent=1) + "\n")
+
+
+def _times(task: Task) -> list[tuple[str, float, float]]:
+    return [(span.phone, span.start_s, span.end_s) for span in task.spans or ()]
+
+
+def _difference(found: Any, plan: dict[str, Any]) -> str:
+    """Returns what another plan has otherwise, empty if nothing."""
+    if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
+        return "no plan of a preparation"
+    for name, value in plan["settings"].items():
+        if found["settings"].get(name) != value:
+            return f"{name} is {found['settings'].get(name)!r}, this run has {value!r}"
+    if found.get("utterances") != plan["utterances"]:
+        return f"utterances are {found.get('utterances')}, this run has {plan['utterances']}"
+    if found.get("rows_sha256") != plan["rows_sha256"]:
+        return "the corpora's rows, their order or their phone times are not those of this run"
+    return ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,10 +250,10 @@ def _finish(
     splits: Sequence[str],
 ) -> tuple[FeatureStore, int]:
     """The second pass."""
-    for partial in list(out.rglob(".*.part")):  # of runs that were killed
-        shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
+    _sweep(out)
     kept, rejects, shard_frames = _sort_out(out, settings, rows)
-    _write_rejects(out, rows, rejects)
+    listed = [(rows[i], found.kind, found.reason) for i, found in sorted(rejects.items())]
+    write_rejects(out / REJECTED, listed)
     if not kept:
         raise EmoconvError(f"{out / REJECTED}: all {len(rows)} utterances were rejected, see there")
     # Index first: no part of an earlier result is read with parts of this one.
@@ -240,14 +270,28 @@ def _finish(
     write_array(out, "targets", table)
     _gather_speakers(out, kept)
     write_index(out, settings.mel, utterances, shard_frames, units)
-    ways: dict[str, int] = {}
-    for utterance in utterances:
-        ways[utterance.alignment or "none"] = ways.get(utterance.alignment or "none", 0) + 1
+    ways = collections.Counter(utterance.alignment or "none" for utterance in utterances)
     running.log(
         f"{len(kept)} of {len(rows)} utterances kept, {len(rejects)} rejected; phone times from "
         + ", ".join(f"{name}: {count}" for name, count in sorted(ways.items()))
     )
+    failed = [k for k in kept if k.item.failure]
+    for k in failed[:FAILURES_SHOWN]:
+        running.log(f"not aligned: {_name(rows[k.row])}: {k.item.failure}")
+    if len(failed) > FAILURES_SHOWN:
+        running.log(f"and {len(failed) - FAILURES_SHOWN} more that could not be aligned")
     return FeatureStore(out), len(rejects)
+
+
+def _sweep(out: pathlib.Path) -> None:
+    """Takes away what killed runs left half-written, and nothing else."""
+    for partial in [
+        *out.glob(".*.part"),
+        *out.glob(f"{SHARDS}/.*.part"),
+        *out.glob(f"{SHARDS}/*/.*.part"),
+    ]:
+        if PARTIAL.fullmatch(partial.name):
+            shutil.rmtree(partial) if partial.is_dir() else partial.unlink()
 
 
 def _sort_out(
@@ -261,7 +305,8 @@ def _sort_out(
     size = settings.shard_utterances
     for shard in range(-(-len(rows) // size)):
         start = place = 0
-        for offset, item in enumerate(read_items(out, shard)):
+        expected = min(size, len(rows) - shard * size)
+        for offset, item in enumerate(read_items(out, shard, expected)):
             row = shard * size + offset
             if isinstance(item, Reject):
                 rejects[row] = item
@@ -320,15 +365,6 @@ def _gather_speakers(out: pathlib.Path, kept: Sequence[_Kept]) -> None:
             vectors = np.fromfile(shard_folder(out, shard) / SPEAKER, np.float32)
             count = sum(isinstance(item, Item) for item in read_items(out, shard))
             vectors.reshape(count, -1)[chosen].tofile(file)
-
-
-def _write_rejects(out: pathlib.Path, rows: Sequence[Row], rejects: dict[int, Reject]) -> None:
-    """Writes `rejected.tsv`: the corpus, path and line of the manifest, and what is wrong."""
-    lines = ["corpus\tpath\tline\tkind\treason"]
-    for number, reject in sorted(rejects.items()):
-        row, reason = rows[number], re.sub(r"\s+", " ", reject.reason)
-        lines.append(f"{row.corpus}\t{row.path}\t{row.line or ''}\t{reject.kind}\t{reason}")
-    write_text(out / REJECTED, "\n".join(lines) + "\n")
 
 
 def _name(row: Row) -> str:

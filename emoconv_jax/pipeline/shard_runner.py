@@ -1,13 +1,17 @@
 """Runs one call per shard of a corpus: here, in worker processes, or on Apache Beam.
 
 A call writes its shard's files whole or not at all and skips a shard that has them; that is what
-makes a preparation resumable, and the same however it was run.
+makes a preparation resumable, and the same however it was run. The same to the last bit needs one
+more thing: threads that share a sum round it in another way, so the local runner always works in
+processes of one thread (`WORKER_ENVIRONMENT`). On Beam, give its workers that environment.
 """
 
+import collections
 import concurrent.futures
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -21,7 +25,6 @@ from emoconv_jax.errors import EmoconvError
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-RUNNERS = ("local", "beam")
 POLL_S = 0.5
 # Workers share the cores by being many, each of them on one; a GPU cannot be shared at all.
 WORKER_ENVIRONMENT = {
@@ -66,7 +69,7 @@ def map_shards(
         jobs: its arguments.
         label: of the bar.
         total: utterances in all the jobs.
-        workers: processes; 1 is this one.
+        workers: processes; for one, this process will do if it has the workers' environment.
 
     Yields:
         The results, in the order of the jobs.
@@ -76,7 +79,9 @@ def map_shards(
     """
     global _bar
     with tqdm(total=total, desc=label, unit="utt", smoothing=0.05) as bar:
-        if workers <= 1 or len(jobs) <= 1:
+        if not jobs:
+            return
+        if min(workers, len(jobs)) == 1 and _has_worker_environment():
             _bar = bar
             try:
                 yield from map(call, jobs)
@@ -104,7 +109,7 @@ def for_each_shard(
         label: of the progress bar.
         total: utterances in all the jobs.
         workers: processes of the local runner.
-        runner: a member of RUNNERS.
+        runner: "local" or "beam".
         beam_options: of the Beam pipeline, as on its command line.
 
     Raises:
@@ -134,18 +139,23 @@ def _in_processes(
         min(workers, len(jobs)), context, initializer=_adopt, initargs=(done, peak)
     )
     try:
-        futures = [pool.submit(call, job) for job in jobs]
-        for future in futures:
-            while not concurrent.futures.wait([future], timeout=POLL_S).done:
+        waiting = collections.deque(pool.submit(call, job) for job in jobs)
+        while waiting:
+            while not concurrent.futures.wait([waiting[0]], timeout=POLL_S).done:
                 bar.update(done.value - bar.n)
             bar.update(done.value - bar.n)
-            yield future.result()
+            yield waiting.popleft().result()  # and forgotten: results may be large
         bar.set_postfix_str(f"peak of a worker {peak.value / 1e9:.2f} GB")
     except BrokenProcessPool:
         raise EmoconvError(
             "a worker process died (out of memory?); run the same command again to continue, with "
             "fewer --workers if memory was short"
         ) from None
+    except BaseException:
+        # What runs now would be waited for, and what is queued begun: a shard takes a minute.
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
         for name, value in before.items():
@@ -155,9 +165,16 @@ def _in_processes(
                 os.environ[name] = value
 
 
+def _has_worker_environment() -> bool:
+    """Tells whether this process computes to the last bit what a worker does."""
+    found = {name: os.environ.get(name, "") for name in WORKER_ENVIRONMENT}
+    return all(value in found[name].split() for name, value in WORKER_ENVIRONMENT.items())
+
+
 def _adopt(done: Any, peak: Any) -> None:
-    """Makes a fresh worker count into its parent's numbers, and end when its parent is killed."""
+    """Makes a fresh worker count into its parent's numbers, and end when its parent does."""
     global _done, _peak
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # for the parent to decide
     _done, _peak = done, peak
     parent = multiprocessing.parent_process()
     if parent is not None:

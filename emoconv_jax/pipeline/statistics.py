@@ -26,8 +26,6 @@ CHUNKS = 64
 UNIT_UTTERANCES = 2000  # that the clustering sees at most, evenly from the training voices
 PHONES_KEY = "phones.json"
 
-_Span = tuple[int, int]  # first frame in the shard, frames
-
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
@@ -89,6 +87,14 @@ def add_units(
     Returns:
         The utterances with their `alignment` as it is now, and the number of units.
     """
+    spoken = {u.language for u in utterances if u.alignment not in ("", FAILED)}
+    # Where an aligner failed on a whole language, units are no second inventory.
+    utterances = [
+        dataclasses.replace(u, alignment="")
+        if u.alignment == FAILED and u.language not in spoken
+        else u
+        for u in utterances
+    ]
     wanting = [u for u in utterances if enabled and not u.alignment]
     centroids = None
     if wanting:
@@ -159,7 +165,9 @@ def _write_phones(job: _UnitJob) -> None:
     content = json.dumps(job.spans).encode() + (b"" if centroids is None else centroids.tobytes())
     key = {"sha256": hashlib.sha256(content).hexdigest()}
     target, note = array_path(corpus.folder, "phones", job.shard), folder / PHONES_KEY
-    if target.is_file() and note.is_file() and json.loads(note.read_text()) == key:
+    known = note.read_bytes().decode(errors="replace") if note.is_file() else ""
+    size = target.stat().st_size if target.is_file() else -1
+    if known.strip() == json.dumps(key) and size == corpus.shard_frames[job.shard]:
         tick(len(job.spans))
         return
     note.unlink(missing_ok=True)

@@ -14,8 +14,8 @@
 A slice of frames costs one seek and one read, whatever the corpus's size. Small arrays are mapped;
 those of frames are not, because a fault of a page reads megabytes ahead for every crop once the
 corpus exceeds the memory (27 crops a second instead of 9 700), and because every map holds a file
-open, of which a system allows fewer than a corpus has shards. What trained encoders say (Y, emotion,
-arousal) is there once `emoconv prepare --bundle` has run.
+open, of which a system allows fewer than a corpus has shards. What trained encoders say (Y,
+emotion, arousal) is there once `emoconv prepare --bundle` has run.
 """
 
 import dataclasses

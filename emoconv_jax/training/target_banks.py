@@ -24,8 +24,8 @@ def banks_of(store: FeatureStore) -> Banks:
     chosen = store.select(lambda u: u.split == BANK_SPLIT and (bool(u.emotion) or u.arousal > 0))
     if not len(chosen):
         raise EmoconvError(
-            f"{store.folder}: no utterance with an emotion or an arousal in split {BANK_SPLIT}, which "
-            "banks are made of"
+            f"{store.folder}: no utterance with an emotion or an arousal in split {BANK_SPLIT}, "
+            "which banks are made of"
         )
     utterances = [store.utterances[i] for i in chosen]
     return build(

@@ -17,6 +17,7 @@ def test_speech_is_counted_with_and_without_alignment(tmp_path):
         assert one.utterances == 3
         frames = int(SECONDS * 22050) // 256
         assert one.speech_s == pytest.approx(3 * frames * 256 / 22050)
+        assert one.aligned == 0  # no clip has a text
         assert one.core_s > 0
         assert one.hours_per_core_hour == one.speech_s / one.core_s
         assert one.peak_bytes > 1e8  # Python with JAX alone has more

@@ -1,15 +1,18 @@
 """TFDS's own datasets, written by their builders with made-up examples and read back."""
 
 import importlib.resources
+import json
 import pathlib
 import pickle
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 
 from emoconv_jax.errors import EmoconvError, UsageError
 from emoconv_jax.pipeline.adapters import open_tfds
+from emoconv_jax.pipeline.datasets import INFO
 from emoconv_jax.pipeline.manifest import Row
 
 
@@ -91,9 +94,9 @@ def write_tfds(name: str, data_dir: pathlib.Path, monkeypatch, file_format: str)
 @pytest.mark.parametrize("name", TFDS_EXAMPLES)
 def test_tfds_own_datasets_have_the_same_rows_and_sound(name, tmp_path, monkeypatch):
     with pytest.raises(EmoconvError, match=f"run `tfds build {name} --file_format=array_record"):
-        open_tfds(f"tfds:{name}", tmp_path)
+        open_tfds(name, tmp_path)
     write_tfds(name, tmp_path, monkeypatch, "array_record")
-    source = pickle.loads(pickle.dumps(open_tfds(f"tfds:{name}", tmp_path)))
+    source = pickle.loads(pickle.dumps(open_tfds(name, tmp_path)))
     assert source.rows == TFDS_ROWS[name]
     assert len(source) == len(source.rows)
     places = [i for examples in TFDS_EXAMPLES[name].values() for i in range(len(examples))]
@@ -112,6 +115,48 @@ def test_tfds_data_without_random_access_is_refused(tmp_path, monkeypatch):
         open_tfds("vctk", tmp_path)
 
 
-def test_a_tfds_dataset_without_an_adapter_is_named():
-    with pytest.raises(UsageError, match=r"tfds:savee: not a known .*tfds:crema_d, tfds:libritts"):
-        open_tfds("tfds:savee")
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda folder: (folder / INFO).write_text("{"),
+        lambda folder: (folder / INFO).write_text('{"version": "x"}'),
+        lambda folder: (folder / INFO).write_text((folder / INFO).read_text(), "utf-16"),
+        lambda folder: edit(folder, lambda info: info["splits"][0].update(shardLengths=["1"])),
+        lambda folder: edit(folder, lambda info: info["splits"][0].update(shardLengths=["3"])),
+        lambda folder: edit(folder, lambda info: info.update(fileFormat="bogus")),
+        lambda folder: edit(folder, lambda info: info["splits"][0].update(filepathTemplate="{X}")),
+        lambda folder: next(folder.glob("*train.array*")).write_bytes(b"x" * 70_000),
+        lambda folder: overwrite(next(folder.glob("*train.array*")), b"no protobuf at all"),
+        lambda folder: overwrite(next(folder.glob("*train.array*")), b"\x0a\x00"),
+    ],
+)
+def test_damaged_tfds_datasets_are_refused(tmp_path, monkeypatch, change):
+    write_tfds("crema_d", tmp_path, monkeypatch, "array_record")
+    (folder,) = (path.parent for path in tmp_path.rglob(INFO))
+    change(folder)
+    with pytest.raises(EmoconvError, match=r"^[^\n]*crema_d[^\n]*: damaged dataset \([^\n]*\)$"):
+        assert open_tfds("crema_d", tmp_path).rows[0].corpus == "another"
+
+
+def edit(folder: pathlib.Path, change: Callable[[dict], None]) -> None:
+    info = json.loads((folder / INFO).read_text())
+    assert info["splits"][0]["shardLengths"] in (["2"], ["1"])
+    info["splits"].sort(key=lambda split: split["name"], reverse=True)  # train comes first
+    change(info)
+    (folder / INFO).write_text(json.dumps(info))
+
+
+def overwrite(path: pathlib.Path, record: bytes) -> None:
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    writer = ArrayRecordWriter(str(path), "group_size:1")
+    for _ in range(2):
+        writer.write(record)
+    writer.close()
+
+
+@pytest.mark.parametrize("name", ["savee", "", "tfds:crema_d"])
+def test_a_tfds_dataset_without_an_adapter_is_named(name):
+    with pytest.raises(UsageError, match=rf"'tfds:{name}': not a known .*tfds:crema_d, tfds:libri"):
+        open_tfds(name)

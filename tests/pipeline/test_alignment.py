@@ -59,6 +59,20 @@ def test_a_missing_phone_table_is_named(tmp_path):
         read_phone_table(tmp_path / "none.tsv")
 
 
+@pytest.mark.corpora
+@pytest.mark.slow
+def test_an_alignment_does_not_depend_on_the_clips_before_it():
+    """Clips forwards and backwards, with the one aligner of the process."""
+    folder = corpus("ljspeech32")
+    rows = [r for r in manifest(folder) if r["text"] and "woodcutters" not in r["text"]]
+    rows = sorted(rows, key=lambda row: float(row["seconds"]))[:8]
+    sounds = [soundfile.read(folder / row["path"], dtype="float32")[0] for row in rows]
+    clips = [(sound, row["text"]) for sound, row in zip(sounds, rows, strict=True)]
+    forwards = [align_english(audio, text) for audio, text in clips]
+    backwards = [align_english(audio, text) for audio, text in reversed(clips)]
+    assert forwards == backwards[::-1]
+
+
 def test_a_word_that_the_dictionary_lacks_is_named():
     with pytest.raises(EmoconvError, match="'qxzzy'"):
         align_english(np.ones(22050, np.float32), "Kids qxzzy are talking.")

@@ -15,7 +15,7 @@ from emoconv_jax.cli.main import main
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.pipeline.extraction import Settings
 from emoconv_jax.pipeline.prepare import Running, prepare
-from emoconv_jax.pipeline.shard_runner import map_shards
+from emoconv_jax.pipeline.shard_runner import WORKER_ENVIRONMENT, map_shards
 from emoconv_jax.pipeline.splits import load_splits
 from emoconv_jax.pipeline.store import INDEX, SHARDS
 
@@ -91,6 +91,21 @@ def test_killed_again_and_again_it_continues_to_the_same_bytes(corpus, undisturb
     assert found == undisturbed
     # what the killed left half-written is gone as well
     assert not [path for path in out.rglob("*") if ".part" in path.name]
+
+
+def test_the_threads_of_the_caller_change_nothing(corpus, undisturbed, tmp_path):
+    """A caller without the workers' environment, one thread per core, for one worker."""
+    script, out = tmp_path / "child.py", tmp_path / "out"
+    script.write_text(CHILD)
+    plain = {name: v for name, v in os.environ.items() if name not in WORKER_ENVIRONMENT}
+    # how the suite has programs compiled is another matter
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    plain["XLA_FLAGS"] = " ".join(set(flags) - {WORKER_ENVIRONMENT["XLA_FLAGS"]})
+    words = [str(corpus), str(out), str(corpus.parent / "splits.json"), "1"]
+    subprocess.run(
+        [sys.executable, str(script), *words], check=True, capture_output=True, env=plain
+    )
+    assert digest(out) == undisturbed
 
 
 def test_the_jobs_of_an_array_make_the_same(corpus, undisturbed, tmp_path):

@@ -17,7 +17,8 @@ from emoconv_jax.errors import EmoconvError, UsageError
 from emoconv_jax.pipeline.encoding import encode
 from emoconv_jax.pipeline.extraction import Settings
 from emoconv_jax.pipeline.phones import PHONES
-from emoconv_jax.pipeline.prepare import REJECTED, Running, Target, prepare
+from emoconv_jax.pipeline.prepare import Running, Target, prepare
+from emoconv_jax.pipeline.rejects import REJECTED
 from emoconv_jax.pipeline.splits import load_splits
 from emoconv_jax.pipeline.store import INDEX, FeatureStore
 
@@ -158,6 +159,13 @@ def test_encoding_adds_what_the_bundles_encoders_say(prepared, bundle_folder, co
     encode(store, bundle_folder)
     assert (store.folder / "emotion.f32").read_bytes() == before
     assert {path: path.stat().st_mtime_ns for path in shards} == shards
+    # what is missing or cut short is made again
+    voices = next(iter(shards))
+    content = voices.read_bytes()
+    for damage in (voices.unlink, lambda: voices.write_bytes(content[:-2])):
+        damage()
+        encode(store, bundle_folder)
+        assert voices.read_bytes() == content
 
 
 def spoilt(folder: pathlib.Path) -> pathlib.Path:
@@ -268,7 +276,7 @@ def test_corpora_of_one_name_are_refused(tmp_path, corpus, splits):
 def test_a_folder_that_holds_something_else_is_refused_and_left(prepared, corpus, splits, tmp_path):
     store, _ = prepared
     before = hashlib.sha256((store.folder / INDEX).read_bytes()).hexdigest()
-    with pytest.raises(UsageError, match=r"plan\.json: settings is .*; use a fresh --out"):
+    with pytest.raises(UsageError, match=r"alignment is 'auto', this run has 'given'; use"):
         prepare(
             [str(corpus)],
             store.folder,
@@ -276,8 +284,14 @@ def test_a_folder_that_holds_something_else_is_refused_and_left(prepared, corpus
             settings=Settings(alignment="given"),
             running=quietly(),
         )
+    table = corpus / "phones.tsv"
+    times = table.read_text()
+    table.write_text(times.replace("0.25", "0.26"))
+    with pytest.raises(UsageError, match="rows, their order or their phone times are not those"):
+        prepare([str(corpus)], store.folder, splits, running=quietly())
+    table.write_text(times)
     other = make_corpus(tmp_path / "corpus", CLIPS[:3])
-    with pytest.raises(UsageError, match=rf"plan\.json: utterances is {len(CLIPS)}"):
+    with pytest.raises(UsageError, match=rf"utterances are {len(CLIPS)}, this run has 3"):
         prepare([str(other)], store.folder, splits, running=quietly())
     assert hashlib.sha256((store.folder / INDEX).read_bytes()).hexdigest() == before
     (tmp_path / "old").mkdir()
@@ -315,6 +329,39 @@ def test_a_text_grid_beside_the_sound_comes_first(tmp_path, splits):
     assert [u.alignment for u in store.utterances] == ["textgrid", "corpus"]
     names = [PHONES[p] for p in store.frames_of("phones", 0)]
     assert names == ["sil"] * 43 + ["AA"] * (len(names) - 43)
+
+
+@pytest.mark.slow
+def test_a_clip_that_cannot_be_aligned_is_named_and_kept(tmp_path, splits):
+    """A word that no dictionary has, and times beyond the sound; both languages have phones."""
+    corpus = make_corpus(tmp_path / "corpus", CLIPS[:4])
+    table = (corpus / "phones.tsv").read_text()
+    (corpus / "phones.tsv").write_text(table + "most.wav\tsil\t9\t9.5\n")
+    lines = (corpus / "manifest.tsv").read_text().splitlines()
+    words = ["text", "", "", "qxzzy", ""]
+    text = "\n".join(f"{line}\t{word}" for line, word in zip(lines, words, strict=True))
+    (corpus / "manifest.tsv").write_text(text + "\n")
+    said: list[str] = []
+    store, rejected = prepare([str(corpus)], tmp_path / "out", splits, running=quietly(said))
+    assert rejected == 0
+    assert [u.alignment for u in store.utterances] == ["corpus", "corpus", "", ""]
+    assert said[0].endswith("phone times from corpus: 2, none: 2")
+    assert said[1].startswith("not aligned: corpus/more.wav: word 'qxzzy'")
+    assert said[2] == (
+        "not aligned: corpus/most.wav: its first phone begins at 9 s, beyond the sound"
+    )
+
+
+@pytest.mark.slow
+def test_a_language_that_no_aligner_understands_gets_units(tmp_path, splits):
+    """Every clip has a text that cannot be aligned, so there are no phones to be mixed with."""
+    corpus = make_corpus(tmp_path / "corpus", CLIPS[2:5])
+    (corpus / "phones.tsv").unlink()
+    header, *lines = (corpus / "manifest.tsv").read_text().splitlines()
+    text = "\n".join([f"{header}\ttext", *(f"{line}\tqxzzy" for line in lines)])
+    (corpus / "manifest.tsv").write_text(text + "\n")
+    store, _ = prepare([str(corpus)], tmp_path / "out", splits, running=quietly())
+    assert [u.alignment for u in store.utterances] == ["units"] * 3
 
 
 def test_the_plan_is_json_that_names_what_is_prepared(prepared):

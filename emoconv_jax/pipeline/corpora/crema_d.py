@@ -9,11 +9,11 @@ Source: Cao et al. 2014, and the README of github.com/CheyneyComputerScience/CRE
 import pathlib
 import re
 
-from emoconv_jax.pipeline.corpora.listing import audio_files, holds_audio, named
-from emoconv_jax.pipeline.manifest import Row, read_table
+from emoconv_jax.pipeline.corpora.listing import audio_files, holds_audio, label_table, named
+from emoconv_jax.pipeline.manifest import Row
 
 NAME = "crema_d"
-CLIP = re.compile(r"(1\d{3})_([A-Z]{3})_([A-Z]{3})_([A-Z]{2})\.\w+")
+CLIP = re.compile(r"(1[0-9]{3})_([A-Z]{3})_([A-Z]{3})_([A-Z]{1,2})\.\w+")
 AUDIO, ACTORS = "AudioWAV", "VideoDemographics.csv"
 EMOTIONS = {
     "NEU": "neutral",
@@ -23,7 +23,8 @@ EMOTIONS = {
     "FEA": "fearful",
     "DIS": "disgust",
 }
-INTENSITIES = {"LO": "low", "MD": "normal", "HI": "strong", "XX": ""}
+# X stands for XX in one published name, 1040_ITH_SAD_X.wav
+INTENSITIES = {"LO": "low", "MD": "normal", "HI": "strong", "XX": "", "X": ""}
 SENTENCES = {
     "IEO": "It's eleven o'clock",
     "TIE": "That is exactly what happened",
@@ -65,7 +66,7 @@ def read(folder: pathlib.Path) -> list[Row]:
     Raises:
         EmoconvError: a code that CREMA-D does not use.
     """
-    genders, rows = _genders(folder / ACTORS), []
+    genders, rows = _genders(folder), []
     for path in audio_files(folder, AUDIO if (folder / AUDIO).is_dir() else ""):
         found = CLIP.fullmatch(path.rpartition("/")[2])
         if found is None:
@@ -86,10 +87,8 @@ def read(folder: pathlib.Path) -> list[Row]:
     return rows
 
 
-def _genders(table: pathlib.Path) -> dict[str, str]:
-    if not table.is_file():
-        return {}
+def _genders(folder: pathlib.Path) -> dict[str, str]:
     return {
-        fields["ActorID"]: named(GENDERS, fields["Sex"], f"{table}:{line}", "Sex")
-        for line, fields in read_table(table, ("ActorID", "Sex"))
+        given["ActorID"]: named(GENDERS, given["Sex"], where, "Sex")
+        for where, _, given in label_table(folder, ACTORS, ("ActorID", "Sex"))
     }

@@ -18,8 +18,10 @@ from emoconv_jax.pipeline.corpora.listing import audio_files, named, read_text
 from emoconv_jax.pipeline.manifest import Row
 
 NAME = "esd"
-SPEAKER = re.compile(r"00(0[1-9]|1\d|20)")
-CLIP = re.compile(r"(?P<speaker>\d{4})/(?P<emotion>[^/]+)/(?:[^/]+/)?(?P<id>\d{4}_\d{6})\.\w+")
+SPEAKER = re.compile(r"00(0[1-9]|1[0-9]|20)")
+CLIP = re.compile(
+    r"(?P<speaker>[0-9]{4})/(?P<emotion>[^/]+)/(?:[^/]+/)?(?P<id>[0-9]{4}_[0-9]{6})\.\w+"
+)
 EMOTIONS = {
     "Neutral": "neutral",
     "Happy": "happy",
@@ -72,7 +74,7 @@ def read(folder: pathlib.Path) -> list[Row]:
             raise EmoconvError(f"{where}: a clip of {found['id'][:4]} in the folder of {speaker}")
         language = "zh" if speaker <= LAST_CHINESE else "en"
         if speaker not in texts:
-            texts[speaker] = _texts(folder / speaker / f"{speaker}.txt", language)
+            texts[speaker] = _texts(folder, speaker, language)
         line, text = texts[speaker].get(found["id"], (0, ""))
         rows.append(
             Row(
@@ -89,13 +91,12 @@ def read(folder: pathlib.Path) -> list[Row]:
     return rows
 
 
-def _texts(path: pathlib.Path, language: str) -> dict[str, tuple[int, str]]:
+def _texts(folder: pathlib.Path, speaker: str, language: str) -> dict[str, tuple[int, str]]:
     """Returns (line, text) by clip; nothing where there is no file."""
-    if not path.is_file():
-        return {}
     texts = {}
-    for line, content in enumerate(read_text(path, ENCODINGS[language]).splitlines(), start=1):
+    whole = read_text(folder, f"{speaker}/{speaker}.txt", ENCODINGS[language]) or ""
+    for line, content in enumerate(whole.splitlines(), start=1):
         fields = [field.strip() for field in content.split("\t")]
-        if len(fields) == 3:
+        if len(fields) >= 3 and not any(fields[3:]):  # some lines end in a tab
             texts[fields[0]] = (line, fields[1])
     return texts

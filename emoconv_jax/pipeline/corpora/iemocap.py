@@ -16,7 +16,7 @@ import pathlib
 import re
 
 from emoconv_jax.errors import EmoconvError
-from emoconv_jax.pipeline.corpora.listing import named, rating, rating_text, read_text
+from emoconv_jax.pipeline.corpora.listing import named, rating_text, read_rating, read_text
 from emoconv_jax.pipeline.manifest import Row, check_path
 
 NAME = "iemocap"
@@ -36,7 +36,8 @@ EMOTIONS = {
 }
 TURN = re.compile(
     r"\[[\d.]+ - [\d.]+\]\s+(?P<turn>(?P<dialogue>Ses\d\d[FM]_\w+)_(?P<letter>[FM])\w+)"
-    r"\s+(?P<emotion>\w+)\s+\[(?P<valence>[^,\]]+),(?P<arousal>[^,\]]+),(?P<dominance>[^,\]]+)\]"
+    r"\s+(?P<emotion>\w+)\s+\[(?P<valence>[^,\]]+),(?P<arousal>[^,\]]+),(?P<dominance>[^,\]]+)\]",
+    re.ASCII,
 )
 TEXT = re.compile(r"(Ses\S+) \[[\d.]+-[\d.]+\]: (.*)")
 NOISE = re.compile(r"\[[A-Z ]+\]")  # [LAUGHTER], [BREATHING]
@@ -70,9 +71,12 @@ def read(folder: pathlib.Path) -> list[Row]:
     """
     rows = []
     for labels in sorted(folder.glob(f"{LABELS}/Ses*.txt")):
-        texts = _texts(labels.parent.parent / TEXTS / labels.name)
-        for line, content in enumerate(read_text(labels).splitlines(), start=1):
-            if content.startswith("["):  # the rest are votes of single listeners and a header
+        place = labels.relative_to(folder)
+        texts = _texts(folder, (place.parent.parent / TEXTS / labels.name).as_posix())
+        evaluations = read_text(folder, place.as_posix()) or ""
+        for line, content in enumerate(evaluations.splitlines(), start=1):
+            # the rest are votes of single listeners and a header
+            if content.lstrip().startswith("["):
                 rows.append(_row(folder, labels, line, content, texts))
     return sorted(rows, key=lambda row: row.path)
 
@@ -106,13 +110,12 @@ def _row(
 
 
 def _on_seven(text: str, where: str, field: str) -> str:
-    value = rating(text, LEAST, GREATEST, where, field)
+    value = read_rating(text, LEAST, GREATEST, where, field)
     return rating_text(None if value is None else 1 + 1.5 * (min(max(value, 1), 5) - 1))
 
 
-def _texts(path: pathlib.Path) -> dict[str, str]:
+def _texts(folder: pathlib.Path, name: str) -> dict[str, str]:
     """Returns what is said by turn; nothing where there is no file."""
-    if not path.is_file():
-        return {}
-    found = (TEXT.match(line) for line in read_text(path, ("utf-8-sig", "cp1252")).splitlines())
+    content = read_text(folder, name, ("utf-8-sig", "cp1252")) or ""
+    found = (TEXT.match(line) for line in content.splitlines())
     return {turn[1]: " ".join(NOISE.sub("", turn[2]).split()) for turn in found if turn}

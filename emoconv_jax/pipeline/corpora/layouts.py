@@ -2,16 +2,20 @@
 
 import pathlib
 import types
+from collections.abc import Sequence
 
 from emoconv_jax.errors import EmoconvError, UsageError
 from emoconv_jax.pipeline.corpora import crema_d, esd, iemocap, msp_podcast, nemo, ravdess
+from emoconv_jax.pipeline.corpora.listing import audio_names
 from emoconv_jax.pipeline.manifest import MANIFESTS, Row, find_manifest, read_manifest
 
 MANIFEST = "manifest"
-# What is recognised by a file or two comes before what is recognised by names anywhere below.
+# The last two are recognised by names of audio anywhere below, if none is by its files or folders:
+# a stray clip does not make a corpus.
 LAYOUTS: dict[str, types.ModuleType] = {
     layout.NAME: layout for layout in (msp_podcast, iemocap, nemo, esd, crema_d, ravdess)
 }
+BY_NAMES = (crema_d.NAME, ravdess.NAME)
 ALLOWED = ", ".join((MANIFEST, *LAYOUTS))
 
 
@@ -30,7 +34,22 @@ def read_corpus(folder: pathlib.Path, name: str | None = None) -> list[Row]:
         EmoconvError: not a folder, no layout or two, the same clip twice, or labels that the layout
             does not know.
     """
-    layout = layout_of(folder, name)
+    return read_layout(folder, layout_of(folder, name))
+
+
+def read_layout(folder: pathlib.Path, layout: str) -> list[Row]:
+    """Returns the utterances of a corpus folder whose layout is known.
+
+    Args:
+        folder: the corpus folder.
+        layout: what `layout_of` gave.
+
+    Returns:
+        As for `read_corpus`.
+
+    Raises:
+        EmoconvError: as for `read_corpus`, but for the layout.
+    """
     if layout == MANIFEST:
         return read_manifest(folder)
     rows = LAYOUTS[layout].read(folder)
@@ -65,11 +84,28 @@ def layout_of(folder: pathlib.Path, name: str | None = None) -> str:
         raise EmoconvError(f"{folder}: not a folder, a corpus folder is needed")
     if name == MANIFEST or (name is None and find_manifest(folder)):
         return MANIFEST
-    candidates = LAYOUTS if name is None else {name: LAYOUTS[name]}
-    found = [key for key, layout in candidates.items() if layout.recognises(folder)]
+    candidates = list(LAYOUTS) if name is None else [name]
+    found: list[str] = []
+    for by_names in (False, True):
+        tried = [key for key in candidates if (key in BY_NAMES) == by_names]
+        found = found or [key for key in tried if LAYOUTS[key].recognises(folder)]
     if len(found) > 1:
         raise EmoconvError(f"{folder}: holds {' and '.join(found)}; name one of them")
     if not found:
         wanted = f"{' or '.join(MANIFESTS)}, or the layout of {', '.join(candidates)}"
         raise EmoconvError(f"{folder}: unknown layout, expected {wanted} (data/corpora.md)")
     return found[0]
+
+
+def passed_over(folder: pathlib.Path, rows: Sequence[Row]) -> list[str]:
+    """Lists the audio files of a corpus folder that are no part of the corpus.
+
+    Args:
+        folder: the corpus folder.
+        rows: what `read_corpus` gave.
+
+    Returns:
+        Paths relative to the folder; hidden files are not among them.
+    """
+    known = {pathlib.PurePosixPath(row.path).as_posix() for row in rows}
+    return [path for path in audio_names(folder) if path not in known]

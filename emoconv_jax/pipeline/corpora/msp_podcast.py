@@ -12,8 +12,15 @@ Source: Lotfian & Busso 2019, and the readme of release 1.11.
 
 import pathlib
 
-from emoconv_jax.pipeline.corpora.listing import named, rating, rating_text, read_text
-from emoconv_jax.pipeline.manifest import Row, check_path, read_table
+from emoconv_jax.pipeline.corpora.listing import (
+    file_name,
+    label_table,
+    named,
+    rating_text,
+    read_rating,
+    read_text,
+)
+from emoconv_jax.pipeline.manifest import Row, check_path
 from emoconv_jax.pipeline.splits import UNUSED
 
 NAME = "msp_podcast"
@@ -74,23 +81,21 @@ def read(folder: pathlib.Path) -> list[Row]:
 
     Raises:
         EmoconvError: a missing column, an unknown label, a rating outside 1..7, or a file name
-            that leaves the folder.
+            that is none.
     """
-    labels = next(folder / name for name in LABELS if (folder / name).is_file())
+    labels = next(name for name in LABELS if (folder / name).is_file())
     audio = next((name for name in AUDIO if (folder / name).is_dir()), AUDIO[0])
     rows = [
-        _row(folder, audio, f"{labels}:{line}", line, fields)
-        for line, fields in read_table(labels, COLUMNS)
+        _row(folder, audio, where, line, given)
+        for where, line, given in label_table(folder, labels, COLUMNS)
     ]
     return sorted(rows, key=lambda row: row.path)
 
 
-def _row(folder: pathlib.Path, audio: str, where: str, line: int, fields: dict[str, str]) -> Row:
-    given = {column: (fields[column] or "").strip() for column in COLUMNS}
-    path = f"{audio}/{given['FileName']}"
+def _row(folder: pathlib.Path, audio: str, where: str, line: int, given: dict[str, str]) -> Row:
+    path = f"{audio}/{file_name(given['FileName'], where, 'FileName')}"
     check_path(folder.resolve(), path, where)
-    text = folder / TEXTS / f"{pathlib.PurePosixPath(path).stem}.txt"
-    check_path(folder.resolve(), f"{TEXTS}/{text.name}", where)
+    text = read_text(folder, f"{TEXTS}/{pathlib.PurePosixPath(path).stem}.txt") or ""
     split = named(SPLITS, given["Split_Set"], where, "Split_Set")
     unknown = given["SpkrID"].lower() in ("", UNKNOWN)
     return Row(
@@ -100,10 +105,10 @@ def _row(folder: pathlib.Path, audio: str, where: str, line: int, fields: dict[s
         gender=named(GENDERS, given["Gender"], where, "Gender"),
         language="en",
         emotion=named(EMOTIONS, given["EmoClass"], where),
-        text=" ".join(read_text(text).split()) if text.is_file() else "",
-        arousal=rating_text(rating(given["EmoAct"], 1.0, 7.0, where, "EmoAct")),
-        valence=rating_text(rating(given["EmoVal"], 1.0, 7.0, where, "EmoVal")),
-        dominance=rating_text(rating(given["EmoDom"], 1.0, 7.0, where, "EmoDom")),
+        text=" ".join(text.split()),
+        arousal=rating_text(read_rating(given["EmoAct"], 1.0, 7.0, where, "EmoAct")),
+        valence=rating_text(read_rating(given["EmoVal"], 1.0, 7.0, where, "EmoVal")),
+        dominance=rating_text(read_rating(given["EmoDom"], 1.0, 7.0, where, "EmoDom")),
         split=UNUSED if unknown else split,
         line=line,
     )

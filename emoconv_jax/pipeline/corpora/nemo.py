@@ -6,8 +6,9 @@ it.
 
 import pathlib
 
-from emoconv_jax.pipeline.corpora.listing import named
-from emoconv_jax.pipeline.manifest import Row, check_path, read_table
+from emoconv_jax.errors import EmoconvError
+from emoconv_jax.pipeline.corpora.listing import file_name, label_table, named
+from emoconv_jax.pipeline.manifest import Row, check_path
 
 NAME = "nemo"
 LABELS, AUDIO = "data.tsv", "samples"
@@ -45,14 +46,14 @@ def read(folder: pathlib.Path) -> list[Row]:
         One row per line of `data.tsv`, sorted by path.
 
     Raises:
-        EmoconvError: a missing column, an unknown label, or a file name that leaves the folder.
+        EmoconvError: a missing column, an unknown label, a file name that is none, or no speaker.
     """
     root, rows = folder.resolve(), []
-    for line, fields in read_table(folder / LABELS, COLUMNS):
-        where = f"{folder / LABELS}:{line}"
-        given = {column: (fields[column] or "").strip() for column in COLUMNS}
-        path = f"{AUDIO}/{given['file_id']}"
+    for where, line, given in label_table(folder, LABELS, COLUMNS):
+        path = f"{AUDIO}/{file_name(given['file_id'], where, 'file_id')}"
         check_path(root, path, where)
+        if not given["speaker_id"]:
+            raise EmoconvError(f"{where}: speaker_id is empty, a value is needed")
         rows.append(
             Row(
                 corpus=NAME,

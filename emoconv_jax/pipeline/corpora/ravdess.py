@@ -13,7 +13,8 @@ from emoconv_jax.pipeline.corpora.listing import audio_files, holds_audio, named
 from emoconv_jax.pipeline.manifest import Row
 
 NAME = "ravdess"
-CLIP = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)\.\w+")
+CLIP = re.compile(r"([0-9]{2})" + r"-([0-9]{2})" * 6 + r"\.\w+")
+ACTORS = {f"{actor:02d}": "M" if actor % 2 else "F" for actor in range(1, 25)}
 AUDIO_ONLY, SPEECH = "03", "01"
 EMOTIONS = {
     "01": "neutral",
@@ -58,13 +59,13 @@ def read(folder: pathlib.Path) -> list[Row]:
         found = CLIP.fullmatch(path.rpartition("/")[2])
         if found is None or found[1] != AUDIO_ONLY or found[2] != SPEECH:
             continue
-        where, actor = f"{folder}: {path}", found[7]
+        where = f"{folder}: {path}"
         rows.append(
             Row(
                 corpus=NAME,
                 path=path,
-                speaker=actor,
-                gender="M" if int(actor) % 2 else "F",
+                speaker=found[7],
+                gender=named(ACTORS, found[7], where, "actor"),
                 language="en",
                 emotion=named(EMOTIONS, found[3], where),
                 intensity=named(INTENSITIES, found[4], where, "intensity"),
