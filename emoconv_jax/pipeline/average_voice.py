@@ -52,9 +52,9 @@ def count_occurrences(phones: Int[np.ndarray, " f"], count: int) -> Int[np.ndarr
 class PhoneHistogram:
     """What every phone looks like: a histogram of (1) per phone and mel bin, balanced by speaker.
 
-    How much an occurrence weighs depends on all of its speaker's, so these are counted first.
-    Histograms of parts of a corpus can be added. The last row of `weights` stands for all phones
-    but silence.
+    How much an occurrence weighs depends on all of its speaker's, so these are counted first. The
+    `values` of parts of a corpus add up. The last row of `weights` and `values` stands for all
+    phones but silence.
     """
 
     def __init__(self, counts: Mapping[str, Int[np.ndarray, " phones"]], mels: int):
@@ -96,14 +96,6 @@ class PhoneHistogram:
         spoken = phone != _SILENCE
         np.add.at(self.values[-1], (bins, cells[spoken]), weights[-1])
 
-    def merge(self, other: "PhoneHistogram") -> None:
-        """Adds the histogram of another part of the corpus.
-
-        Args:
-            other: made with the same counts.
-        """
-        self.values += other.values
-
     def table(
         self, *, smoothing: float = SMOOTHING, mean: bool = False
     ) -> Float[np.ndarray, "phones m"]:
@@ -134,8 +126,8 @@ class PhoneHistogram:
 
 
 def average_voice_target(
-    phones: Int[np.ndarray, " f"], table: Shaped[np.ndarray, "phones m"]
-) -> Shaped[np.ndarray, "f m"]:
+    phones: Int[np.ndarray, "*b f"], table: Shaped[np.ndarray, "phones m"]
+) -> Shaped[np.ndarray, "*b f m"]:
     """Returns the average-voice log-mel of a sequence of phones, equation (3).
 
     Args:

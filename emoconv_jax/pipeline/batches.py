@@ -13,12 +13,12 @@ import numpy as np
 from emoconv_jax.bundles.banks import Banks
 from emoconv_jax.config import AROUSAL_HIGH, AROUSAL_LOW, EMOTIONS
 from emoconv_jax.errors import UsageError
+from emoconv_jax.pipeline.average_voice import average_voice_target
 from emoconv_jax.pipeline.order import Endless, Grouped, Order, crop_starts, draws
-from emoconv_jax.pipeline.phones import PHONES
+from emoconv_jax.pipeline.phones import UNALIGNED
 from emoconv_jax.pipeline.store import FeatureStore
 from emoconv_jax.shapes import Float, Int
 
-SILENCE = PHONES.index("sil")
 CROP, BANK = 0, 1  # columns of `order.draws`
 
 
@@ -172,9 +172,9 @@ class Batches:
                 arousal_label=np.array([u.arousal for u in chosen], dtype=np.float32),
             )
         if self.trainee == "average_voice":
-            phones = self._stack("phones", stretches, float(SILENCE), np.int64)
-            phones[phones < 0] = SILENCE
-            return batch._replace(average_voice=np.asarray(self.store.array("targets"))[phones])
+            phones = self._stack("phones", stretches, UNALIGNED, np.int64)
+            table = np.asarray(self.store.array("targets"))
+            return batch._replace(average_voice=average_voice_target(phones, table))
         return batch._replace(
             average_voice=self._stack("average_voice", stretches, 0.0),
             speaker=np.asarray(self.store.array("speaker"))[indices],
@@ -205,7 +205,7 @@ class Batches:
         return embeddings
 
     def _stack(
-        self, name: str, stretches: Stretches, pad: float, dtype: type = np.float32
+        self, name: str, stretches: Stretches, pad: float | int, dtype: type = np.float32
     ) -> np.ndarray:
         """Returns the stretches of a per-frame array, padded at the end."""
         shape = len(stretches.utterances), stretches.frames

@@ -31,7 +31,7 @@ from emoconv_jax.inference.speaker import SpeakerRole
 from emoconv_jax.pipeline.alignment import align_english
 from emoconv_jax.pipeline.labels import rating
 from emoconv_jax.pipeline.manifest import Row
-from emoconv_jax.pipeline.phones import PhoneSpan, frame_phones
+from emoconv_jax.pipeline.phones import UNALIGNED, PhoneSpan, frame_phones
 from emoconv_jax.pipeline.shard_runner import tick
 from emoconv_jax.pipeline.sources import is_folder, read_row
 from emoconv_jax.pipeline.store import shard_folder
@@ -40,7 +40,6 @@ from emoconv_jax.porting.registry import fetch_weights
 from emoconv_jax.shapes import Float
 
 ITEMS, ALIGNED, SPEAKER = "items.json", "aligned.i1", "speaker.f32"
-UNALIGNED = -1
 FAILED = "failed"  # the alignment of an utterance whose aligner found none
 SHORTEST_S = 0.5
 # Of 3 358 clips of RAVDESS and nEMO, loud anger included, the worst has .015 % of its samples at

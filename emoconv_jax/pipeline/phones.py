@@ -32,6 +32,7 @@ PHONES = (
     *("HH", "IH", "IY", "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S", "SH"),
     *("T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH", SILENCE),
 )
+UNALIGNED = -1  # in the place of an index: nobody knows the frame's phone
 PHONE_INDEX = {phone: index for index, phone in enumerate(PHONES)}
 
 # Sounds that ARPAbet does not tell apart are mapped to what CMUdict writes in their place:

@@ -35,7 +35,7 @@ class Collected:
         for i, utterance in enumerate(self.utterances):
             ([whole, *others][i % parts]).add(*utterance)
         for other in others:
-            whole.merge(other)
+            whole.values += other.values
         return whole
 
     def table(self, **options) -> np.ndarray:
