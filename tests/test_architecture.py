@@ -53,6 +53,7 @@ OWNERS = {
     "sklearn": ("pipeline/",),
     "praatio": ("pipeline/",),
     "optax": ("training/",),
+    "tensorboardX": ("training/",),
     "torch": ("bench/",),
     "absl.flags": ("cli/",),
     "ml_collections": ("config.py", "cli/"),

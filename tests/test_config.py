@@ -1,26 +1,39 @@
 """Configurations: JSON and back, refusals by name, and every file in configs/."""
 
 import dataclasses
+import functools
 import importlib.util
 import json
 import pathlib
+import re
+import shlex
+import sys
 
 import jax
 import numpy as np
 import pytest
+from absl import flags as absl_flags
 
+from emoconv_jax.bench.training import measure
 from emoconv_jax.bundles.format import BundleConfig
+from emoconv_jax.cli import train
 from emoconv_jax.config import (
+    NETWORKS,
+    TRAINEES,
     RecogniserConfig,
+    ScoreNetworkConfig,
     TrainingConfig,
     VocoderConfig,
     from_dict,
+    runs_of,
     to_dict,
 )
 from emoconv_jax.errors import EmoconvError
+from emoconv_jax.training.goodput import peak_flops
 from emoconv_jax.training.trainees import make_trainee
 
-CONFIGS = sorted((pathlib.Path(__file__).parent.parent / "configs").glob("*.py"))
+ROOT = pathlib.Path(__file__).parent.parent
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
 
 
 @pytest.mark.parametrize(
@@ -91,31 +104,146 @@ def load(path: pathlib.Path):
     return module
 
 
-def every_run() -> list[tuple[str, str]]:
-    return [(path.name, name) for path in CONFIGS for name in load(path).TRAINEES]
+FILES = {path.name: load(path) for path in CONFIGS}
+RUNS = [(name, trainee) for name, module in FILES.items() for trainee in module.TRAINEES]
 
 
-@pytest.mark.parametrize(("file", "trainee"), every_run())
-def test_every_configuration_builds(file, trainee):
-    settings = load(CONFIGS[0].parent / file).get_config(trainee).to_dict()
-    config = from_dict(TrainingConfig, settings)
-    assert config.trainee == trainee
+def config_of(file: str, trainee: str) -> TrainingConfig:
+    return from_dict(TrainingConfig, FILES[file].get_config(trainee).to_dict())
+
+
+@functools.cache
+def leaves(trainee: str, network: str) -> list[jax.ShapeDtypeStruct]:
+    """Returns the parameters' shapes of a network given as JSON; nothing is computed."""
+    config = TrainingConfig(trainee, network=json.loads(network))
     statistics = {"mean": np.zeros((3, 40)), "std": np.ones((3, 40))}
     shapes = jax.eval_shape(make_trainee(config, statistics).init, jax.random.key(0))
-    assert len(jax.tree.leaves(shapes)) > 10
+    return jax.tree.leaves(shapes)
+
+
+def sizes(file: str, trainee: str) -> list[jax.ShapeDtypeStruct]:
+    return leaves(trainee, json.dumps(to_dict(config_of(file, trainee))["network"]))
+
+
+def command_line(words: list[str], monkeypatch) -> absl_flags.FlagValues:
+    """Returns the flags of `emoconv train` with these words, typed in the repository's root."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["emoconv", "train", *words])  # ml_collections reads it too
+    flags = absl_flags.FlagValues()
+    train.define(flags)
+    assert flags(["emoconv train", *words]) == ["emoconv train"]
+    return flags
+
+
+@pytest.mark.parametrize(("file", "trainee"), RUNS)
+def test_every_configuration_builds(file, trainee):
+    config = config_of(file, trainee)
+    assert config.trainee == trainee
+    assert len(sizes(file, trainee)) > 10
     with pytest.raises(EmoconvError, match=r"config\.stepz: unknown field"):
-        from_dict(TrainingConfig, settings | {"stepz": 1})
+        from_dict(TrainingConfig, to_dict(config) | {"stepz": 1})
     with pytest.raises(EmoconvError, match=r"network\.widht: unknown field"):
         make_trainee(dataclasses.replace(config, network={"widht": 8}))
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_every_field_can_be_overridden_on_the_command_line(path):
+@pytest.mark.parametrize(("file", "trainee"), RUNS)
+def test_every_field_can_be_overridden_on_the_command_line(file, trainee):
     """A field absent from the file's ConfigDict would be refused by --config.FIELD."""
-    module = load(path)
-    fields = {field.name for field in dataclasses.fields(TrainingConfig)}
-    for trainee in module.TRAINEES:
-        assert set(module.get_config(trainee)) == fields
+    found = FILES[file].get_config(trainee)
+    assert set(found) == {field.name for field in dataclasses.fields(TrainingConfig)}
+    assert set(found.network) == {field.name for field in dataclasses.fields(NETWORKS[trainee])}
+
+
+def test_what_the_command_line_says_counts(monkeypatch):
+    words = ["--config=configs/paper.py:score_network", "--config.compute=float32"]
+    words += ["--config.network.width=16", "--config.network.multipliers=(1,2)", "--config.clip=2"]
+    config = from_dict(TrainingConfig, command_line(words, monkeypatch).config.to_dict())
+    assert (config.compute, config.clip) == ("float32", 2.0)
+    assert make_trainee(config).network_config == ScoreNetworkConfig(
+        width=16, multipliers=(1, 2), head="score"
+    )
+
+
+def test_a_run_has_what_its_file_changes_and_the_rest_of_the_base():
+    get_config = runs_of({"score_network": {"network": {"width": 8}, "batch": 2}})
+    found = from_dict(TrainingConfig, get_config("score_network").to_dict())
+    base = config_of("base.py", "score_network")
+    assert found == dataclasses.replace(base, batch=2, network=base.network | {"width": 8})
+    with pytest.raises(ValueError, match="'recogniser': no such trainee, allowed are score_netw"):
+        get_config("recogniser")
+    with pytest.raises(ValueError, match="'': no such trainee"):  # --config without :TRAINEE
+        get_config()
+
+
+@pytest.mark.parametrize("wrong", [{"stepz": 1}, {"network": {"widht": 8}}])
+def test_a_slip_in_a_file_is_not_passed_over(wrong):
+    with pytest.raises(TypeError, match=r"unexpected keyword argument '(stepz|widht)'"):
+        runs_of({"score_network": wrong})("score_network")
+
+
+def test_the_papers_sizes_are_the_published_ones():
+    """DiffVC's encoder, and its U-Net but for the 0.56 M of its RefBlock and what feeds from it."""
+    count = {trainee: sum(leaf.size for leaf in sizes("paper.py", trainee)) for trainee in TRAINEES}
+    assert count["average_voice"] == 8_464_529
+    assert count["score_network"] == pytest.approx(117_794_599, rel=0.006)
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_file_opens_with_commands_that_work(file, monkeypatch):
+    lines = [line.strip() for line in FILES[file].__doc__.splitlines()]
+    commands = [shlex.split(line)[2:] for line in lines if line.startswith("emoconv train ")]
+    seen = []
+    for words in commands:
+        assert words[0].startswith(f"--config=configs/{file}:")
+        flags = command_line(words, monkeypatch)
+        seen.append(flags.config.trainee)
+        assert flags.features
+        assert flags.workdir
+    assert seen == list(FILES[file].TRAINEES)
+
+
+COST = r"^ +(\w+) +([\d ]+) examples x +([\d.]+) GFLOP = ([\d.]+) (s|min|h)$"
+SECONDS = {"s": 1, "min": 60, "h": 3600}
+GUESS = 1 / 5  # of the device's peak, see configs/base.py
+
+
+def costs(file: str) -> dict[str, tuple[int, float, float]]:
+    """Returns each trainee's examples, GFLOP per example and seconds, as the file says."""
+    rows = re.findall(COST, FILES[file].__doc__, re.MULTILINE)
+    return {
+        name: (int(examples.replace(" ", "")), float(gflop), float(time) * SECONDS[unit])
+        for name, examples, gflop, time, unit in rows
+    }
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_every_file_tells_its_cost_and_result(file):
+    text = FILES[file].__doc__
+    assert re.search(r"^Result: \w", text, re.MULTILINE)
+    [kind] = re.findall(r"^Cost, (estimated|measured)\b", text, re.MULTILINE)
+    assert list(costs(file)) == (list(FILES[file].TRAINEES) if kind == "estimated" else [])
+    peak = peak_flops("NVIDIA H100 80GB HBM3")
+    for trainee, (examples, gflop, seconds) in costs(file).items():
+        config = config_of(file, trainee)
+        assert examples == config.steps * config.batch
+        assert seconds == pytest.approx(examples * gflop * 1e9 / (GUESS * peak), rel=0.04)
+
+
+WIDTHS = ["paper.py", "esd.py", "ravdess.py"]  # 256, 128 and 64
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "trainee"),
+    [("paper.py", "recogniser"), ("paper.py", "average_voice")]
+    + [(file, "score_network") for file in WIDTHS],
+)
+def test_the_gflop_of_an_example_are_what_xla_counts(file, trainee):
+    """Every network that an estimate is of, once."""
+    config = dataclasses.replace(config_of(file, trainee), batch=2)
+    report = measure(config, 1, computes=[], devices=jax.devices()[:1])
+    _, gflop, _ = costs(file)[trainee]
+    assert gflop == pytest.approx(report.flops_per_step / config.batch / 1e9, rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +255,7 @@ def test_every_field_can_be_overridden_on_the_command_line(path):
         ("seed", -1),
         ("ema", 2.0),
         ("bank_share", 50.0),
-        ("condition_dropout", -1.0),
+        ("emotion_dropout", -1.0),
         ("masked_bands", 200),
         ("learning_rate", -0.1),
     ],

@@ -1,1 +1,1 @@
-"""Training state on disk. The only package that knows Orbax."""
+"""Training state on disk, checked and atomic. The only package that knows Orbax."""

@@ -3,6 +3,8 @@
 usage: emoconv bench [score_network] [--bundle BUNDLE] [--seconds 5] [--rounds 9]
        emoconv bench batches [--features FEATURES]
        emoconv bench preparation --corpus CORPUS [--utterances 100]
+       emoconv bench training [--config configs/paper.py:score_network] [--config.FIELD VALUE ...]
+                     [--steps 1000] [--compute bfloat16] [--devices N] [--out FILE.json]
 
 score_network  one evaluation beside its PyTorch twin, in alternating runs. Both have the same
                random weights at the bundle's sizes and the same input; the outputs are compared
@@ -12,18 +14,26 @@ batches        crops per second of the plain and the tf.data reader, and seconds
                with 150 000 utterances. tf.data needs the extra `tensorflow`.
 preparation    hours of speech that one core prepares in an hour, with and without alignment, and
                the peak memory of a worker.
+training       real steps of a configuration on made-up batches, in bfloat16 and then in float32:
+               seconds to compile and of a step, examples and FLOP per second, the share of the
+               devices' peak, peak memory. FILE.json gets all of it, after each of the two. With
+               --limit_s 200 both are done in ten minutes on anything that compiles in three.
 """
 
+import math
 import os
 import pathlib
 import statistics
 import tempfile
 
 from absl import flags as absl_flags
+from ml_collections import config_flags
 
 from emoconv_jax.cli.convert import BUNDLE
+from emoconv_jax.config import TrainingConfig, from_dict
 from emoconv_jax.errors import EmoconvError, UsageError
 
+PAPER = "configs/paper.py:score_network"
 MANY = 150_000  # utterances: the size of MSP-Podcast, and of a thousand hours of long ones
 
 
@@ -39,6 +49,17 @@ def define(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_string("features", None, "an encoded feature folder", flag_values=flags)
     absl_flags.DEFINE_string("corpus", None, "what `prepare` reads", flag_values=flags)
     absl_flags.DEFINE_integer("utterances", 100, "to prepare", 1, flag_values=flags)
+    config_flags.DEFINE_config_file("config", PAPER, "what to train", flag_values=flags)
+    flags["config"].default = PAPER  # for the help, which would print every field
+    absl_flags.DEFINE_integer("steps", 1000, "of training to measure", 1, flag_values=flags)
+    absl_flags.DEFINE_enum(
+        "compute", "both", ["both", "bfloat16", "float32"], "type to train in", flag_values=flags
+    )
+    absl_flags.DEFINE_integer("devices", 0, "how many to train on; 0: all", 0, flag_values=flags)
+    absl_flags.DEFINE_float(
+        "limit_s", 0.0, "seconds of training in each type at most; 0: none", 0, flag_values=flags
+    )
+    absl_flags.DEFINE_string("out", None, "gets the training's figures", flag_values=flags)
 
 
 def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
@@ -51,7 +72,12 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
     Returns:
         The exit code.
     """
-    parts = {"score_network": _score_network, "batches": _batches, "preparation": _preparation}
+    parts = {
+        "score_network": _score_network,
+        "batches": _batches,
+        "preparation": _preparation,
+        "training": _training,
+    }
     name, *more = positional or ["score_network"]
     if name not in parts or more:
         raise UsageError(f"{' '.join(positional)}: allowed is one of {', '.join(parts)}")
@@ -102,3 +128,32 @@ def _preparation(flags: absl_flags.FlagValues) -> None:
             f"hour ({found.aligned} of {found.utterances} utterances aligned, "
             f"{found.speech_s:.0f} s), peak of a worker {found.peak_bytes / 1e9:.2f} GB"
         )
+
+
+def _training(flags: absl_flags.FlagValues) -> None:
+    import jax
+
+    from emoconv_jax.bench.training import COMPUTES, measure
+
+    try:
+        settings = flags.config.to_dict()
+    except OSError as error:  # ml_collections puts it off until the first use
+        raise UsageError(f"--config: {error}") from None
+    found, out = jax.devices(), None
+    if flags.devices > len(found):
+        raise UsageError(f"--devices: found {flags.devices}, allowed is 0 to {len(found)}")
+    if flags.out:
+        out = pathlib.Path(flags.out)
+        if not out.parent.is_dir():  # better now than after all the work
+            raise UsageError(f"--out: {out.parent} is no folder")
+    report = measure(
+        from_dict(TrainingConfig, settings, "--config"),
+        flags.steps,
+        computes=COMPUTES if flags.compute == "both" else (flags.compute,),
+        devices=found[: flags.devices or None],
+        limit_s=flags.limit_s or math.inf,
+        out=out,
+    )
+    print(report.table())
+    if not report.figures:
+        raise EmoconvError("nothing was measured: out of memory in each compute type")

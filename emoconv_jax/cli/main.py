@@ -21,9 +21,9 @@ COMMANDS = {
     "prepare": "turn corpora into training features",
     "data_report": "show what prepared features hold, and what will hurt",
     "train": "train the recogniser, the average-voice encoder or the score network",
-    "bundle": "publish trained parts as a bundle",
+    "export": "write what a run has trained as a part of a bundle",
     "evaluate": "measure conversions of held-out speech",
-    "bench": "time the score network, batches or preparation on this machine",
+    "bench": "time the score network, training, batches or preparation on this machine",
 }
 FLAGS_ONLY = ("train", "evaluate")  # every other command takes files or folders as well
 HELP = ("-h", "--help", "-help", "help")
@@ -40,7 +40,8 @@ def main(argv: list[str] | None = None) -> int:
     """
     words = sys.argv[1:] if argv is None else argv
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # file names need not be text
+        # file names need not be text; a log in a file is to be read while the work goes on
+        sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     if not words or words[0] in HELP:
         print(_overview())
         return 0 if words else 2

@@ -4,6 +4,7 @@
     (2)  L_s = || sigma s_theta(X_t) + eps ||^2
     (3)  L_m = || X_0 - X0_hat ||_1                     on the log-mel
     (4)  L   = L_s + lambda_t L_m,   lambda_t = 1 - t^2
+    (5)  L_style = mean_j || G_j(X0_hat) - G_j(X_0) ||_F^2,   G = F^T F / (positions * channels)
 
 Padding has no part in the sums or the counts. A mean is the added sums over the added counts; a
 mean of means would weigh short batches more.
@@ -11,14 +12,23 @@ mean of means would weigh short batches more.
 L_s is weighted by sigma^2, as in DiffVC's code: without it, it diverges as t goes to 0. The
 paper's ablation L_m(X_t) is `reconstruction_loss` of `heads.mean_from_output`.
 
-Source: EmoConv-Diff (arXiv 2309.07828), section 2.
+F of (5) holds the activations of one of the recogniser's convolutions, positions by channels.
+EmoMix does not say how X0_hat comes about in training; here it is Tweedie's, and only examples of
+t <= STYLE_TIME count, since its error grows with (sigma / alpha)^4 in a product of activations.
+
+Source: EmoConv-Diff (arXiv 2309.07828), section 2; (5) EmoMix (arXiv 2306.00648), with Grams
+divided by their size and averaged, so that its weight does not depend on clip length or width.
 """
+
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 
 from emoconv_jax.diffusion import heads
 from emoconv_jax.diffusion.sde import MeanRevertingSDE, Time, over_mels
 from emoconv_jax.shapes import Array, Float
+
+STYLE_TIME = 0.5  # the latest diffusion time whose X0_hat is good enough to be judged
 
 
 def perturb(
@@ -110,6 +120,40 @@ def reconstruction_weight(t: Float[Array, "b"]) -> Float[Array, "b"]:
         The weight, from 1 down to 0.
     """
     return 1.0 - jnp.square(t)
+
+
+def style_loss(
+    denoised_maps: Sequence[Float[Array, "b ..."]],
+    maps: Sequence[Float[Array, "b ..."]],
+    masks: Sequence[Float[Array, "b _"]],
+    t: Float[Array, "b"],
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Returns the style loss (5) summed over the examples of early enough time, and their number.
+
+    Args:
+        denoised_maps: the recogniser's activations for X0_hat, `b f n c` per layer.
+        maps: the same for X_0.
+        masks: 1.0 on the real frames of each layer's maps.
+        t: diffusion time in [0, 1].
+
+    Returns:
+        The sum of (5) over examples with t <= STYLE_TIME and the count of these.
+    """
+    judged = (t <= STYLE_TIME).astype(t.dtype)
+    distances = [
+        jnp.sum(jnp.square(_gram(found, mask) - _gram(wanted, mask)), (1, 2))
+        for found, wanted, mask in zip(denoised_maps, maps, masks, strict=True)
+    ]
+    # beyond STYLE_TIME an X0_hat may be huge: chosen away, as 0 * infinity is not 0
+    mean = jnp.where(judged > 0, sum(distances[1:], distances[0]) / len(distances), 0.0)
+    return jnp.sum(mean), jnp.sum(judged)
+
+
+def _gram(features: Float[Array, "b f n c"], mask: Float[Array, "b f"]) -> Float[Array, "b c c"]:
+    """Returns F^T F over the real positions, divided by their number and by the channels."""
+    real = features * mask[:, :, None, None]
+    count = jnp.maximum(mask.sum(1), 1.0) * features.shape[2] * features.shape[3]
+    return jnp.einsum("bfnc,bfnd->bcd", real, real) / count[:, None, None]
 
 
 def _elements(mask: Array, mels: int) -> Array:

@@ -11,13 +11,15 @@ as in Shaw et al. 2018 (arXiv 1803.02155).
 """
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from emoconv_jax.config import AverageVoiceConfig
-from emoconv_jax.models.layers import Block, Conv1d, Conv2d, LayerNorm
+from emoconv_jax.models.layers import Block, Conv1d, Conv2d, LayerNorm, at_least_float32, masked
 from emoconv_jax.shapes import Array, Float, Key
 
 EXCLUDED = -1e4  # logit of a padded frame, as in the reference
@@ -28,9 +30,14 @@ class AverageVoiceEncoder(nn.Module):
 
     Attributes:
         config: sizes and dropout rates.
+        dtype: type that the frames are computed in; None is that of the mel.
+        remat: whether the backward pass computes the activations of the transformer's and the
+            PostNet's blocks again instead of keeping them.
     """
 
     config: AverageVoiceConfig
+    dtype: Any = None
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -39,35 +46,25 @@ class AverageVoiceEncoder(nn.Module):
         mask: Float[Array, "b f"],
         keys: Key[Array, " b"] | None = None,
     ) -> Float[Array, "b f m"]:
-        """Returns the masked average voice.
+        """Returns the masked average voice, in at least float32.
 
         Args:
             mel: log-mel.
             mask: 1.0 on real frames.
             keys: one per example for the dropout; None is deterministic.
         """
-        config, real = self.config, mask[..., None]
-        x = Conv1d(config.channels, 1, name="init_proj")(mel * real)
+        config, exact = self.config, jnp.result_type(jnp.float32, mel)
+        x = mel.astype(exact if self.dtype is None else self.dtype)
+        real = mask[..., None].astype(x.dtype)
+        x = Conv1d(config.channels, 1, name="init_proj")(x * real)
         x = self._prenet(x, real, keys)
+        block = AverageVoiceEncoder._transformer_block
+        if self.remat:
+            block = nn.remat(block, static_argnums=(1,))
         for layer in range(config.layers):
-            draws = [
-                Dropout(keys, config.prenet_layers + 4 * layer + i, config.dropout)
-                for i in range(4)
-            ]
-            y = RelativeAttention(config.heads, config.window, name=f"attn_layers_{layer}")(
-                x, mask, draws[0]
-            )
-            x = LayerNorm(name=f"norm_layers_1_{layer}")(x + draws[1](y))
-            y = jax.nn.relu(
-                Conv1d(config.feed_forward, config.kernel, name=f"ffn_layers_{layer}_conv_1")(
-                    x * real
-                )
-            )
-            y = draws[2](y) * real
-            y = Conv1d(config.channels, config.kernel, name=f"ffn_layers_{layer}_conv_2")(y) * real
-            x = LayerNorm(name=f"norm_layers_2_{layer}")(x + draws[3](y)) * real
+            x = block(self, layer, x, mask, keys)
         x = Conv1d(config.mels, 1, name="term_proj")(x) * real
-        return self._postnet(x, mask)
+        return self._postnet(x, mask).astype(exact)
 
     def _prenet(
         self, x: Float[Array, "b f c"], real: Float[Array, "b f 1"], keys: Key[Array, " b"] | None
@@ -81,18 +78,39 @@ class AverageVoiceEncoder(nn.Module):
             y = Dropout(keys, layer, config.prenet_dropout)(y)
         return (x + Conv1d(config.channels, 1, zero_init=True, name="prenet_proj")(y)) * real
 
+    def _transformer_block(
+        self,
+        layer: int,
+        x: Float[Array, "b f c"],
+        mask: Float[Array, "b f"],
+        keys: Key[Array, " b"] | None,
+    ) -> Float[Array, "b f c"]:
+        """Returns the masked frames after attention and feed-forward number `layer`."""
+        config, real = self.config, mask[..., None].astype(x.dtype)
+        draws = [
+            Dropout(keys, config.prenet_layers + 4 * layer + i, config.dropout) for i in range(4)
+        ]
+        y = RelativeAttention(config.heads, config.window, name=f"attn_layers_{layer}")(
+            x, mask, draws[0]
+        )
+        x = LayerNorm(name=f"norm_layers_1_{layer}")(x + draws[1](y))
+        name = f"ffn_layers_{layer}_conv"
+        y = jax.nn.relu(Conv1d(config.feed_forward, config.kernel, name=f"{name}_1")(x * real))
+        y = Conv1d(config.channels, config.kernel, name=f"{name}_2")(draws[2](y) * real) * real
+        return LayerNorm(name=f"norm_layers_2_{layer}")(x + draws[3](y)) * real
+
     def _postnet(
         self, x: Float[Array, "b f m"], mask: Float[Array, "b f"]
     ) -> Float[Array, "b f m"]:
         """Returns the mel image after one residual block of two large convolutions."""
-        config, real = self.config, mask[:, None, :, None]
+        config, block = self.config, nn.remat(Block) if self.remat else Block
         sizes = (config.postnet_width, config.postnet_groups, config.postnet_kernel)
         image = x.transpose(0, 2, 1)[..., None]
-        image = Conv2d(config.postnet_width, 1, name="postnet_init_conv")(image) * real
-        y = Block(*sizes, name="postnet_block1")(image, mask)
-        y = Block(*sizes, name="postnet_block2")(y, mask)
-        y = y + Conv2d(config.postnet_width, 1, name="postnet_res")(image) * real
-        y = Conv2d(1, 1, name="postnet_final_conv")(y) * real
+        image = masked(Conv2d(config.postnet_width, 1, name="postnet_init_conv")(image), mask)
+        y = block(*sizes, name="postnet_block1")(image, mask)
+        y = block(*sizes, name="postnet_block2")(y, mask)
+        y = y + masked(Conv2d(config.postnet_width, 1, name="postnet_res")(image), mask)
+        y = masked(Conv2d(1, 1, name="postnet_final_conv")(y), mask)
         return y[..., 0].transpose(0, 2, 1)
 
 
@@ -117,9 +135,11 @@ class RelativeAttention(nn.Module):
         """Returns the attended frames; `dropout` acts on the attention weights."""
         batch, frames, channels = x.shape
         width = channels // self.heads
-        spread = nn.initializers.normal(width**-0.5)
-        relative_key = self.param("emb_rel_k", spread, (1, 2 * self.window + 1, width))[0]
-        relative_value = self.param("emb_rel_v", spread, (1, 2 * self.window + 1, width))[0]
+        spread, shape = nn.initializers.normal(width**-0.5), (1, 2 * self.window + 1, width)
+        relative_key, relative_value = (
+            self.param(name, spread, shape, jnp.float32)[0].astype(x.dtype)
+            for name in ("emb_rel_k", "emb_rel_v")
+        )
 
         def heads_of(name: str) -> Float[Array, "b h f w"]:
             y = Conv1d(channels, 1, name=name)(x)
@@ -128,9 +148,10 @@ class RelativeAttention(nn.Module):
         query = heads_of("conv_q") / math.sqrt(width)
         key, value = heads_of("conv_k"), heads_of("conv_v")
         logits = jnp.einsum("bhqw,bhkw->bhqk", query, key)
-        logits = logits + _to_absolute(query @ relative_key.T, frames)
+        logits = at_least_float32(logits + _to_absolute(query @ relative_key.T, frames))
         seen = (mask[:, None, :, None] * mask[:, None, None, :]) > 0
-        weights = dropout(jax.nn.softmax(jnp.where(seen, logits, EXCLUDED), axis=-1))
+        weights = jax.nn.softmax(jnp.where(seen, logits, EXCLUDED), axis=-1)
+        weights = dropout(weights.astype(x.dtype))
         y = jnp.einsum("bhqk,bhkw->bhqw", weights, value)
         y = y + _to_relative(weights, self.window) @ relative_value
         y = y.transpose(0, 2, 1, 3).reshape(batch, frames, channels)
@@ -173,11 +194,14 @@ class Dropout:
         self.keys, self.layer, self.rate = keys, layer, rate
 
     def __call__(self, x: Float[Array, "b *rest"]) -> Float[Array, "b *rest"]:
-        """Returns x with each element dropped at the rate, the others scaled up to compensate."""
+        """Returns x with each element dropped at the rate, the others scaled up to compensate.
+
+        The draws are float32, so that every type of x drops the same elements.
+        """
         if self.keys is None or self.rate == 0.0:
             return x
-        keep = 1.0 - self.rate
+        keep = np.float32(1.0 - self.rate)
         kept = jax.vmap(
             lambda key: jax.random.bernoulli(jax.random.fold_in(key, self.layer), keep, x.shape[1:])
         )(self.keys)
-        return jnp.where(kept, x / keep, 0.0)
+        return jnp.where(kept, x / (1.0 - self.rate), 0.0)

@@ -3,6 +3,11 @@
 Parameters are named `kernel` and `bias` (convolutions, linear) or `scale` and `bias`
 (normalisations). Statistics of images are those of the real frames. How a convolution is computed
 is `convolution.py`'s affair.
+
+A layer computes in the type of its input and returns that type. Parameters are float32 and are cast
+where they are used. In bfloat16, whose eight bits stop counting at 256, everything that is a sum
+over positions or frames is taken in at least float32: statistics (`at_least_float32`) and, by
+`add_wide`, the gradients of what is added to every position.
 """
 
 import math
@@ -17,17 +22,70 @@ from emoconv_jax.shapes import Array, Float
 
 GROUP_NORM_EPS = 1e-5  # PyTorch's default (Flax's is 1e-6)
 LAYER_NORM_EPS = 1e-4  # DiffVC's channel layer norm
-MISH_CLIP = 20.0  # from here on mish(x) = x in float32, and e^(2x) would overflow later
+MISH_CLIP = 20.0  # from here on mish(x) = x even in float64, and e^(2x) would overflow later
 
 
+def at_least_float32(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Returns x in the type of statistics: float32, or its own if that is wider."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def add_wide(x: Float[Array, "..."], term: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Returns x + term in the type of x, added in the wider of the two types.
+
+    A term that is broadcast (a bias) has a gradient summed over all positions; that sum is taken in
+    the term's own type.
+
+    Args:
+        x: in the type that is computed in.
+        term: of the same rank, in the type of the parameters.
+
+    Returns:
+        The sum, rounded once.
+    """
+    return (x + term).astype(x.dtype)
+
+
+def masked(image: Float[Array, "b m f c"], mask: Float[Array, "b f"]) -> Float[Array, "b m f c"]:
+    """Returns the image with zeros in the padded frames.
+
+    Args:
+        image: mel bins by frames.
+        mask: 1.0 on real frames, of any type.
+
+    Returns:
+        The type of the image.
+    """
+    return image * mask[:, None, :, None].astype(image.dtype)
+
+
+@jax.custom_jvp
 def mish(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Returns x tanh(softplus(x)), written without the two slow functions.
 
+    It is computed in at least float32 and rounded once, and so is its derivative, which is all that
+    the backward pass keeps: derived step by step, it is a difference of two numbers near 1 that
+    bfloat16 cannot tell apart.
+
     Source: Misra 2019 (arXiv 1908.08681); tanh(ln(1 + e^x)) = n / (n + 2), n = e^x (e^x + 2).
     """
-    exponential = jnp.exp(jnp.minimum(x, MISH_CLIP))
+    return _mish_and_slope(x)[0]
+
+
+@mish.defjvp
+def _mish_tangent(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    value, slope = _mish_and_slope(primals[0])
+    return value, slope * tangents[0]
+
+
+def _mish_and_slope(x: Array) -> tuple[Array, Array]:
+    """Returns mish(x) and its derivative, n / (n + 2) + x 4 e^x (e^x + 1) / (n + 2)^2."""
+    wide = at_least_float32(x)
+    exponential = jnp.exp(jnp.minimum(wide, MISH_CLIP))
     n = exponential * (exponential + 2.0)
-    return x * (n / (n + 2.0))
+    gate = n / (n + 2.0)
+    rise = 4.0 * exponential * (exponential + 1.0) / jnp.square(n + 2.0)
+    return (wide * gate).astype(x.dtype), (gate + wide * rise).astype(x.dtype)
 
 
 def _uniform(fan_in: int) -> nn.initializers.Initializer:
@@ -53,9 +111,9 @@ class Linear(nn.Module):
     def __call__(self, x: Float[Array, "*batch i"]) -> Float[Array, "*batch o"]:
         """Returns the mapped last axis."""
         initial = _uniform(x.shape[-1])
-        kernel = self.param("kernel", initial, (x.shape[-1], self.features))
-        bias = self.param("bias", initial, (self.features,))
-        return x @ kernel + _aligned(bias, x.ndim)
+        kernel = self.param("kernel", initial, (x.shape[-1], self.features), jnp.float32)
+        bias = self.param("bias", initial, (self.features,), jnp.float32)
+        return add_wide(x @ kernel.astype(x.dtype), _aligned(bias, x.ndim))
 
 
 class Conv1d(nn.Module):
@@ -83,12 +141,14 @@ class Conv1d(nn.Module):
     def __call__(self, x: Float[Array, "b n i"]) -> Float[Array, "b l o"]:
         """Returns the convolved signal."""
         initial = nn.initializers.zeros if self.zero_init else _uniform(self.kernel * x.shape[-1])
-        kernel = self.param("kernel", initial, (self.kernel, x.shape[-1], self.features))
+        shape = (self.kernel, x.shape[-1], self.features)
+        kernel = self.param("kernel", initial, shape, jnp.float32).astype(x.dtype)
         padding = self.dilation * (self.kernel - 1) // 2 if self.padding is None else self.padding
         y = convolution(x, kernel, self.stride, padding, self.dilation)
         if not self.use_bias:
             return y
-        return y + _aligned(self.param("bias", initial, (self.features,)), y.ndim)
+        bias = self.param("bias", initial, (self.features,), jnp.float32)
+        return add_wide(y, _aligned(bias, y.ndim))
 
 
 class Conv2d(nn.Module):
@@ -113,12 +173,14 @@ class Conv2d(nn.Module):
         """Returns the convolved image."""
         taps = (self.kernel, self.kernel) if isinstance(self.kernel, int) else self.kernel
         initial = _uniform(math.prod(taps) * x.shape[-1])
-        kernel = self.param("kernel", initial, (*taps, x.shape[-1], self.features))
+        shape = (*taps, x.shape[-1], self.features)
+        kernel = self.param("kernel", initial, shape, jnp.float32).astype(x.dtype)
         same = ((taps[0] - 1) // 2, (taps[1] - 1) // 2)
         y = convolution(x, kernel, self.stride, same if self.padding is None else self.padding)
         if not self.use_bias:
             return y
-        return y + _aligned(self.param("bias", initial, (self.features,)), y.ndim)
+        bias = self.param("bias", initial, (self.features,), jnp.float32)
+        return add_wide(y, _aligned(bias, y.ndim))
 
 
 class ConvTranspose1d(nn.Module):
@@ -138,10 +200,11 @@ class ConvTranspose1d(nn.Module):
     def __call__(self, x: Float[Array, "b n i"]) -> Float[Array, "b l o"]:
         """Returns the upsampled signal, n * stride samples if kernel - stride is even."""
         initial = _uniform(self.kernel * self.features)  # PyTorch counts the outputs here
-        kernel = self.param("kernel", initial, (self.kernel, x.shape[-1], self.features))
-        bias = self.param("bias", initial, (self.features,))
-        y = transposed_convolution(x, kernel, self.stride)
-        return y + _aligned(bias, y.ndim)
+        shape = (self.kernel, x.shape[-1], self.features)
+        kernel = self.param("kernel", initial, shape, jnp.float32)
+        bias = self.param("bias", initial, (self.features,), jnp.float32)
+        y = transposed_convolution(x, kernel.astype(x.dtype), self.stride)
+        return add_wide(y, _aligned(bias, y.ndim))
 
 
 class ConvTranspose2d(nn.Module):
@@ -162,10 +225,10 @@ class ConvTranspose2d(nn.Module):
         """Returns the upsampled image."""
         initial = _uniform(self.kernel**2 * self.features)
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
-        kernel = self.param("kernel", initial, shape)
-        bias = self.param("bias", initial, (self.features,))
-        y = transposed_convolution(x, kernel, self.stride)
-        return y + _aligned(bias, y.ndim)
+        kernel = self.param("kernel", initial, shape, jnp.float32)
+        bias = self.param("bias", initial, (self.features,), jnp.float32)
+        y = transposed_convolution(x, kernel.astype(x.dtype), self.stride)
+        return add_wide(y, _aligned(bias, y.ndim))
 
 
 class GroupNorm(nn.Module):
@@ -186,15 +249,17 @@ class GroupNorm(nn.Module):
     ) -> Float[Array, "b m f c"]:
         """Returns the normalised image; what stands in padded frames is not defined."""
         channels = x.shape[-1]
-        scale = self.param("scale", nn.initializers.ones, (channels,))
-        bias = self.param("bias", nn.initializers.zeros, (channels,))
-        weights = mask / (x.shape[1] * jnp.maximum(mask.sum(-1, keepdims=True), 1.0))
+        scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
+        wide = at_least_float32(x)
+        real = mask.astype(wide.dtype)
+        weights = real / (x.shape[1] * jnp.maximum(real.sum(-1, keepdims=True), 1.0))
         weights = weights[:, None, :, None]
-        mean = self._grouped(jnp.sum(x * weights, (1, 2)))
-        centred = x - mean[:, None, None]
+        mean = self._grouped(jnp.sum(wide * weights, (1, 2)))
+        centred = wide - mean[:, None, None]
         variance = self._grouped(jnp.sum(jnp.square(centred) * weights, (1, 2)))
         gain = scale[None] * lax.rsqrt(variance + GROUP_NORM_EPS)
-        return centred * gain[:, None, None] + _aligned(bias, 4)
+        return (centred * gain[:, None, None] + _aligned(bias, 4)).astype(x.dtype)
 
     def _grouped(self, statistic: Float[Array, "b c"]) -> Float[Array, "b c"]:
         """Returns each channel's group average."""
@@ -227,7 +292,7 @@ class Block(nn.Module):
             y = Conv2d(self.features, self.kernel, name="conv")(x)
         else:
             y = EntryConv2d(self.features, self.kernel, name="conv")(x, constant, mask)
-        return mish(GroupNorm(self.groups, name="norm")(y, mask)) * mask[:, None, :, None]
+        return masked(mish(GroupNorm(self.groups, name="norm")(y, mask)), mask)
 
 
 class EntryConv2d(nn.Module):
@@ -257,10 +322,11 @@ class EntryConv2d(nn.Module):
         taps, reach = self.kernel, self.kernel // 2
         channels = varying + constant.shape[1]
         initial = _uniform(taps**2 * channels)
-        kernel = self.param("kernel", initial, (taps, taps, channels, self.features))
-        bias = self.param("bias", initial, (self.features,))
+        shape = (taps, taps, channels, self.features)
+        kernel = self.param("kernel", initial, shape, jnp.float32)
+        bias = self.param("bias", initial, (self.features,), jnp.float32)
         plane = jnp.broadcast_to(mask[:, None, :, None], (batch, mels, frames, 1))
-        image = jnp.concatenate([x, plane], axis=-1)
+        image = jnp.concatenate([x, plane.astype(x.dtype)], axis=-1)
         image = jnp.pad(image, ((0, 0), (reach, reach), (reach, reach), (0, 0)))
         patches = jnp.concatenate(
             [image[:, i : i + mels, j : j + frames] for i in range(taps) for j in range(taps)],
@@ -270,8 +336,9 @@ class EntryConv2d(nn.Module):
         common = jnp.broadcast_to(common, (batch, *common.shape[1:]))
         own = jnp.einsum("bk,yxko->byxo", constant, kernel[:, :, varying:])[:, :, :, None]
         kernels = jnp.concatenate([common, own], axis=3).reshape(batch, -1, self.features)
-        y = jnp.matmul(patches.reshape(batch, mels * frames, -1), kernels)
-        return y.reshape(batch, mels, frames, self.features) + _aligned(bias, 4)
+        # cast last, so that the common taps' gradient is summed over the batch in their own type
+        y = jnp.matmul(patches.reshape(batch, mels * frames, -1), kernels.astype(x.dtype))
+        return add_wide(y.reshape(batch, mels, frames, self.features), _aligned(bias, 4))
 
 
 class LayerNorm(nn.Module):
@@ -280,12 +347,36 @@ class LayerNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
         """Returns the normalised and scaled channels."""
-        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
-        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        centred = x - x.mean(-1, keepdims=True)
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32)
+        wide = at_least_float32(x)
+        centred = wide - wide.mean(-1, keepdims=True)
         variance = jnp.square(centred).mean(-1, keepdims=True)
         normal = centred * lax.rsqrt(variance + LAYER_NORM_EPS)
-        return normal * _aligned(scale, x.ndim) + _aligned(bias, x.ndim)
+        return (normal * _aligned(scale, x.ndim) + _aligned(bias, x.ndim)).astype(x.dtype)
+
+
+def lstm_step(
+    state: tuple[Float[Array, "b h"], Float[Array, "b h"]],
+    drive: Float[Array, "b g"],
+    weight_hh: Float[Array, "h g"],
+) -> tuple[Float[Array, "b h"], Float[Array, "b h"]]:
+    """Returns the LSTM state after one frame, with PyTorch's order of gates: i, f, g, o.
+
+    Args:
+        state: (h, c); the cell state in at least float32.
+        drive: what the input and the biases add to the gates.
+        weight_hh: recurrent weights; cast here and not before the scan over frames, in which their
+            gradient would then be summed in the type of h.
+
+    Returns:
+        (h, c), in the types they came in.
+    """
+    h, c = state
+    gates = at_least_float32(drive) + h @ weight_hh.astype(h.dtype)
+    i, f, g, o = jnp.split(gates, 4, axis=-1)
+    c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return (jax.nn.sigmoid(o) * jnp.tanh(c)).astype(h.dtype), c
 
 
 def _aligned(vector: Array, rank: int) -> Array:

@@ -28,7 +28,8 @@ from jax import lax
 
 from emoconv_jax.config import RecogniserConfig
 from emoconv_jax.errors import EmoconvError
-from emoconv_jax.models.layers import LayerNorm, Linear, convolution
+from emoconv_jax.models.convolution import convolution
+from emoconv_jax.models.layers import LayerNorm, Linear, add_wide, at_least_float32, lstm_step
 from emoconv_jax.shapes import Array, Float, Key
 
 DELTA_REACH = 2  # frames on each side of the regression, N of eq. 2
@@ -121,9 +122,15 @@ class Recogniser(nn.Module):
 
     Attributes:
         config: the sizes; `embedding` must be twice `hidden`.
+        dtype: type that eqs. 4 and 5 are computed in; None is that of the mel. Eqs. 1 to 3 and what
+            there is once per utterance (6 and 7) are in at least float32.
+        remat: whether the backward pass computes the maps' activations again instead of keeping
+            them.
     """
 
     config: RecogniserConfig
+    dtype: Any = None
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -140,7 +147,7 @@ class Recogniser(nn.Module):
             keys: one per example, for dropout; None is deterministic.
 
         Returns:
-            Embedding, logits, arousal and maps.
+            Embedding, logits, arousal and maps, in at least float32.
         """
         config = self.config
         if config.embedding != 2 * config.hidden:
@@ -148,19 +155,25 @@ class Recogniser(nn.Module):
                 f"recogniser.embedding: found {config.embedding}, allowed is twice "
                 f"recogniser.hidden: {2 * config.hidden}"
             )
-        x = self._normalised(front_end(mel, mask)) * mask[:, :, None, None]
+        exact = jnp.result_type(jnp.float32, mel)
+        x = self._normalised(front_end(mel.astype(exact), mask.astype(exact)))
+        x = _masked(x.astype(exact if self.dtype is None else self.dtype), mask)
+        map_conv, max_pool = MapConv, _max_pool
+        if self.remat:
+            map_conv, max_pool = nn.remat(MapConv), jax.checkpoint(_max_pool)
         maps = []
         for i, features in enumerate(config.maps):
-            x = _leaky(MapConv(features, name=f"conv_{i}")(x)) * mask[:, :, None, None]
-            maps.append(x)
+            x = map_conv(features, name=f"conv_{i}")(x, mask)
+            maps.append(x.astype(exact))
             if i == 0:
-                x, mask = _max_pool(x, mask), pooled_mask(mask)
+                x, mask = max_pool(x, mask), pooled_mask(mask)
         x = x.reshape(*x.shape[:2], -1)
         x = _leaky(LayerNorm(name="norm")(Linear(config.linear, name="linear")(x)))
         states = BidirectionalLstm(config.hidden, name="lstm")(x, mask)
+        states = states.astype(exact)
         scores = nn.Dense(1, use_bias=False, name="attention")(states)[..., 0]
         attention = jax.nn.softmax(jnp.where(mask > 0, scores, -jnp.inf), axis=1)
-        embedding = jnp.einsum("bf,bfd->bd", attention, states)
+        embedding = (attention[:, :, None] * states).sum(1)
         x = embedding if keys is None else _dropped(embedding, keys)
         x = _leaky(Linear(config.feed_forward, name="feed_forward")(x))
         return RecogniserOutput(
@@ -173,13 +186,13 @@ class Recogniser(nn.Module):
     def _normalised(self, features: Float[Array, "b f n 3"]) -> Float[Array, "b f n 3"]:
         """Returns the features with zero mean and unit variance over the training mels, eq. 3."""
         shape = (3, self.config.bands)
-        mean = self.variable("statistics", "mean", jnp.zeros, shape).value
-        std = self.variable("statistics", "std", jnp.ones, shape).value
+        mean = self.variable("statistics", "mean", jnp.zeros, shape, jnp.float32).value
+        std = self.variable("statistics", "std", jnp.ones, shape, jnp.float32).value
         return (features - mean.T[None, None]) / std.T[None, None]
 
 
 class MapConv(nn.Module):
-    """A 5x3 convolution over frames and bands that keeps their number.
+    """A 5x3 convolution over frames and bands that keeps their number, and a LeakyReLU.
 
     Attributes:
         features: output channels.
@@ -188,13 +201,15 @@ class MapConv(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b f n i"]) -> Float[Array, "b f n o"]:
-        """Returns the convolved map."""
-        initial = nn.initializers.he_normal()
-        kernel = self.param("kernel", initial, (*TAPS, x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        padding = (TAPS[0] // 2, TAPS[1] // 2)
-        return convolution(x, kernel, padding=padding) + bias[None, None, None]
+    def __call__(
+        self, x: Float[Array, "b f n i"], mask: Float[Array, "b f"]
+    ) -> Float[Array, "b f n o"]:
+        """Returns the masked map."""
+        initial, shape = nn.initializers.he_normal(), (*TAPS, x.shape[-1], self.features)
+        kernel = self.param("kernel", initial, shape, jnp.float32).astype(x.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        y = convolution(x, kernel, padding=(TAPS[0] // 2, TAPS[1] // 2))
+        return _masked(_leaky(add_wide(y, bias[None, None, None])), mask)
 
 
 class BidirectionalLstm(nn.Module):
@@ -217,16 +232,17 @@ class BidirectionalLstm(nn.Module):
             self._driven(x, direction) for direction in ("forward", "backward")
         )
         zeros = jnp.zeros((x.shape[0], self.hidden), x.dtype)
+        state = zeros, at_least_float32(zeros)
 
         def step(states, inputs):
             drive_ahead, drive_back, real_ahead, real_back = inputs
-            ahead = _lstm_step(states[0], drive_ahead, weight_ahead, real_ahead)
-            back = _lstm_step(states[1], drive_back, weight_back, real_back)
+            ahead = _standing_step(states[0], drive_ahead, weight_ahead, real_ahead)
+            back = _standing_step(states[1], drive_back, weight_back, real_back)
             return (ahead, back), (ahead[0], back[0])
 
         real = mask.T[:, :, None]
         inputs = (ahead, back[::-1], real, real[::-1])
-        _, (forward, backward) = lax.scan(step, ((zeros, zeros), (zeros, zeros)), inputs)
+        _, (forward, backward) = lax.scan(step, (state, state), inputs)
         return jnp.concatenate([forward, backward[::-1]], axis=-1).swapaxes(0, 1)
 
     def _driven(self, x: Float[Array, "b f i"], direction: str) -> tuple[Array, Array]:
@@ -234,13 +250,14 @@ class BidirectionalLstm(nn.Module):
         bound, gates = self.hidden**-0.5, 4 * self.hidden
 
         def initial(key, shape):  # PyTorch's default
-            return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+            return jax.random.uniform(key, shape, jnp.float32, -bound, bound)
 
         weight_ih = self.param(f"{direction}_weight_ih", initial, (x.shape[-1], gates))
         weight_hh = self.param(f"{direction}_weight_hh", initial, (self.hidden, gates))
         bias = self.param(f"{direction}_bias_ih", initial, (gates,))
         bias = bias + self.param(f"{direction}_bias_hh", initial, (gates,))
-        return (x @ weight_ih + bias[None, None]).swapaxes(0, 1), weight_hh
+        driven = add_wide(x @ weight_ih.astype(x.dtype), bias[None, None])
+        return driven.swapaxes(0, 1), weight_hh
 
 
 def recognise(
@@ -274,7 +291,7 @@ def recognise(
     masks = jnp.stack([mask[:, start : start + span] for start in starts], axis=1)
     beyond = jnp.array(starts)[None] - half + size  # where the window before ends
     needed = (mask.sum(1)[:, None] > beyond) | (jnp.array(starts)[None] == 0)
-    weights = masks.sum(2) * needed
+    weights = jnp.where(needed, masks.sum(2), 0.0).astype(jnp.result_type(jnp.float32, mel))
     weights = weights / weights.sum(1, keepdims=True)
     # a window of padding alone has weight 0; its first frame is opened so that it stays finite
     opened = jnp.maximum(masks, (jnp.arange(span) == 0)[None, None].astype(masks.dtype))
@@ -282,7 +299,7 @@ def recognise(
     assert isinstance(output, RecogniserOutput)
 
     def averaged(values: Array) -> Array:
-        return jnp.einsum("bw,bwd->bd", weights, values.reshape(batch, len(starts), -1))
+        return (weights[:, :, None] * values.reshape(batch, len(starts), -1)).sum(1)
 
     return RecogniserOutput(
         averaged(output.embedding), averaged(output.logits), averaged(output.arousal)[:, 0]
@@ -292,7 +309,7 @@ def recognise(
 def _delta(x: Float[Array, "b f n"], mask: Float[Array, "b f"]) -> Float[Array, "b f n"]:
     """Returns the regression slope per frame, eq. 2."""
     last = mask * (1.0 - jnp.pad(mask[:, 1:], ((0, 0), (0, 1))))  # 1 on the last real frame
-    filler = jnp.einsum("bf,bfn->bn", last, x)
+    filler = (last[:, :, None] * x).sum(1)
     x = jnp.where(mask[:, :, None] > 0, x, filler[:, None])
     edges = ((0, 0), (DELTA_REACH, DELTA_REACH), (0, 0))
     padded, frames = jnp.pad(x, edges, mode="edge"), x.shape[1]
@@ -322,15 +339,16 @@ def _frame_pairs(x: Float[Array, "b f ..."], filler: float) -> Float[Array, "b p
     return padded.reshape(x.shape[0], -1, POOL_FRAMES, *x.shape[2:])
 
 
-def _lstm_step(
+def _standing_step(
     state: tuple[Array, Array], drive: Array, weight_hh: Array, real: Array
 ) -> tuple[Array, Array]:
     """Returns (h, c) after one frame; unchanged where `real` is 0."""
-    h, c = state
-    i, f, g, o = jnp.split(drive + h @ weight_hh, 4, axis=-1)
-    new_c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-    new_h = jax.nn.sigmoid(o) * jnp.tanh(new_c)
-    return jnp.where(real > 0, new_h, h), jnp.where(real > 0, new_c, c)
+    h, c = lstm_step(state, drive, weight_hh)
+    return jnp.where(real > 0, h, state[0]), jnp.where(real > 0, c, state[1])
+
+
+def _masked(x: Float[Array, "b f n c"], mask: Float[Array, "b f"]) -> Float[Array, "b f n c"]:
+    return x * mask[:, :, None, None].astype(x.dtype)
 
 
 def _leaky(x: Array) -> Array:
@@ -338,6 +356,7 @@ def _leaky(x: Array) -> Array:
 
 
 def _dropped(x: Float[Array, "b d"], keys: Key[Array, " b"]) -> Float[Array, "b d"]:
-    """Returns `x` under dropout, each row drawn from its own key."""
-    kept = jax.vmap(lambda key: jax.random.bernoulli(key, 1.0 - DROPOUT, x.shape[1:]))(keys)
+    """Returns `x` under dropout, each row drawn from its own key, in float32 whatever x is."""
+    keep = np.float32(1.0 - DROPOUT)
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, keep, x.shape[1:]))(keys)
     return jnp.where(kept, x / (1.0 - DROPOUT), 0.0)

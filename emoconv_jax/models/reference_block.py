@@ -3,7 +3,15 @@
 import flax.linen as nn
 import jax
 
-from emoconv_jax.models.layers import Conv2d, GroupNorm, Linear, mish
+from emoconv_jax.models.layers import (
+    Conv2d,
+    GroupNorm,
+    Linear,
+    add_wide,
+    at_least_float32,
+    masked,
+    mish,
+)
 from emoconv_jax.shapes import Array, Float
 
 
@@ -25,7 +33,7 @@ class ReferenceBlock(nn.Module):
         mask: Float[Array, "b r"],
         time: Float[Array, "b c"],
     ) -> Float[Array, "b d"]:
-        """Returns one vector per reference.
+        """Returns one vector per reference, in at least float32.
 
         Args:
             reference: log-mel of the reference, diffused to the time in question.
@@ -33,17 +41,17 @@ class ReferenceBlock(nn.Module):
             time: embedded diffusion time.
         """
         base = self.features // 4
-        real = mask[:, None, :, None]
         time = mish(time)
-        y = reference.transpose(0, 2, 1)[..., None] * real
+        y = masked(reference.transpose(0, 2, 1)[..., None], mask)
         for stage, width in enumerate((base, 2 * base, 4 * base), start=1):
             y = _Gated(width, name=f"block{stage}1")(y, mask)
             y = _Gated(width, name=f"block{stage}2")(y, mask)
             if stage < 3:
                 shift = Linear(width, name=f"mlp{stage}")(time)
-                y = (y + shift[:, None, None]) * real
-        y = Conv2d(self.features, 1, name="final_conv")(y) * real
-        return y.sum((1, 2)) / (mask.sum(-1, keepdims=True) * reference.shape[2])
+                y = masked(add_wide(y, shift[:, None, None]), mask)
+        y = at_least_float32(masked(Conv2d(self.features, 1, name="final_conv")(y), mask))
+        real = mask.astype(y.dtype).sum(-1, keepdims=True)
+        return y.sum((1, 2)) / (real * reference.shape[2])
 
 
 class _Gated(nn.Module):
@@ -58,4 +66,4 @@ class _Gated(nn.Module):
         y = Conv2d(2 * self.features, 3, name="conv")(x)
         y = GroupNorm(2 * self.features, name="norm")(y, mask)
         value, gate = y[..., : self.features], y[..., self.features :]
-        return value * jax.nn.sigmoid(gate) * mask[:, None, :, None]
+        return masked(value * jax.nn.sigmoid(gate), mask)

@@ -16,6 +16,7 @@ for the emotion among the conditions.
 """
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -29,6 +30,9 @@ from emoconv_jax.models.layers import (
     ConvTranspose2d,
     EntryConv2d,
     Linear,
+    add_wide,
+    at_least_float32,
+    masked,
     mish,
 )
 from emoconv_jax.models.reference_block import ReferenceBlock
@@ -46,9 +50,15 @@ class ScoreNetwork(nn.Module):
 
     Attributes:
         config: sizes and the set of conditions.
+        dtype: type that the image is computed in; None is that of the inputs. Times and conditions
+            are few numbers and stay in at least float32.
+        remat: whether the backward pass computes the blocks' activations again instead of keeping
+            them.
     """
 
     config: ScoreNetworkConfig
+    dtype: Any = None
+    remat: bool = False
 
     @nn.compact
     def __call__(
@@ -62,7 +72,7 @@ class ScoreNetwork(nn.Module):
         reference: Float[Array, "b r m"] | None = None,
         reference_mask: Float[Array, "b r"] | None = None,
     ) -> Float[Array, "b f m"]:
-        """Returns the masked output of the head.
+        """Returns the masked output of the head, in at least float32.
 
         Args:
             xt: noisy log-mel at time t.
@@ -89,29 +99,31 @@ class ScoreNetwork(nn.Module):
             if not self.is_initializing():
                 raise UsageError("reference: found none, this score network needs one")
             reference, reference_mask = xt, mask  # any image has the shapes to initialise with
+        exact = jnp.result_type(jnp.float32, xt, average_voice)
+        compute = exact if self.dtype is None else self.dtype
         frames, factor = xt.shape[1], 2 ** (len(config.multipliers) - 1)
         extra = -frames % factor
         mask = jnp.pad(mask, ((0, 0), (0, extra)))
         image = jnp.pad(jnp.stack([average_voice, xt], -1), ((0, 0), (0, extra), (0, 0), (0, 0)))
-        image = image.transpose(0, 2, 1, 3) * mask[:, None, :, None]
+        image = masked(image.transpose(0, 2, 1, 3).astype(compute), mask)
 
-        sinusoid = sinusoidal_embedding(t, config.width)
+        sinusoid = sinusoidal_embedding(t.astype(exact), config.width)
         time = Linear(4 * config.width, name="mlp_0")(sinusoid)
         time = Linear(config.width, name="mlp_2")(mish(time))
         parts = [sinusoid]
         if reference is not None and reference_mask is not None:
             block = ReferenceBlock(config.condition_width, name="ref_block")
-            parts.append(block(reference, reference_mask, time))
+            parts.append(block(reference.astype(compute), reference_mask, time))
         gain = math.sqrt(speaker.shape[-1]) if in_blocks else 1.0
-        condition = jnp.concatenate([*parts, gain * speaker, emotion], axis=-1)
+        parts += [gain * speaker.astype(exact), emotion.astype(exact)]
+        condition = jnp.concatenate(parts, axis=-1)
         condition = Linear(4 * config.condition_width, name="cond_block_0")(condition)
         condition = Linear(config.condition_width, name="cond_block_2")(mish(condition))
         if in_blocks:
             time = time + Linear(config.width, name="cond_time")(mish(condition))
 
-        y = self._unet(image, condition, mask, mish(time))
-        y = y[..., 0].transpose(0, 2, 1) * mask[:, :, None]
-        return y[:, :frames]
+        y = masked(self._unet(image, condition, mask, mish(time)), mask)
+        return y[:, :, :frames, 0].transpose(0, 2, 1).astype(exact)
 
     def _unet(
         self,
@@ -122,31 +134,33 @@ class ScoreNetwork(nn.Module):
     ) -> Float[Array, "b m f 1"]:
         """Returns the head's output for the masked two-channel image."""
         config = self.config
+        resnet, attention, block = ResnetBlock, LinearAttention, Block
+        if self.remat:
+            resnet, attention, block = nn.remat(resnet), nn.remat(attention), nn.remat(block)
         widths = [config.width * multiplier for multiplier in config.multipliers]
         last, groups = len(widths) - 1, config.groups
         hiddens, masks = [], [mask]
         for level, width in enumerate(widths):
             real = masks[-1]
-            x = ResnetBlock(width, groups, name=f"downs_{level}_0")(x, real, time, condition)
+            x = resnet(width, groups, name=f"downs_{level}_0")(x, real, time, condition)
             condition = None  # only the first block sees it
-            x = ResnetBlock(width, groups, name=f"downs_{level}_1")(x, real, time)
-            x = LinearAttention(name=f"downs_{level}_2")(x, real)
+            x = resnet(width, groups, name=f"downs_{level}_1")(x, real, time)
+            x = attention(name=f"downs_{level}_2")(x, real)
             hiddens.append(x)
             if level < last:
                 masks.append(real[:, ::2])
-                x = Conv2d(width, 3, 2, name=f"downs_{level}_3")(x) * masks[-1][:, None, :, None]
-        x = ResnetBlock(widths[-1], groups, name="mid_block1")(x, masks[-1], time)
-        x = LinearAttention(name="mid_attn")(x, masks[-1])
-        x = ResnetBlock(widths[-1], groups, name="mid_block2")(x, masks[-1], time)
+                x = masked(Conv2d(width, 3, 2, name=f"downs_{level}_3")(x), masks[-1])
+        x = resnet(widths[-1], groups, name="mid_block1")(x, masks[-1], time)
+        x = attention(name="mid_attn")(x, masks[-1])
+        x = resnet(widths[-1], groups, name="mid_block2")(x, masks[-1], time)
         for step, level in enumerate(range(last, 0, -1)):
             width, real = widths[level - 1], masks[level]
             x = jnp.concatenate([x, hiddens[level]], axis=-1)
-            x = ResnetBlock(width, groups, name=f"ups_{step}_0")(x, real, time)
-            x = ResnetBlock(width, groups, name=f"ups_{step}_1")(x, real, time)
-            x = LinearAttention(name=f"ups_{step}_2")(x, real)
-            x = ConvTranspose2d(width, name=f"ups_{step}_3")(x)
-            x = x * masks[level - 1][:, None, :, None]
-        x = Block(widths[0], groups, name="final_block")(x, mask)
+            x = resnet(width, groups, name=f"ups_{step}_0")(x, real, time)
+            x = resnet(width, groups, name=f"ups_{step}_1")(x, real, time)
+            x = attention(name=f"ups_{step}_2")(x, real)
+            x = masked(ConvTranspose2d(width, name=f"ups_{step}_3")(x), masks[level - 1])
+        x = block(widths[0], groups, name="final_block")(x, mask)
         return Conv2d(1, 1, name="final_conv")(x)
 
 
@@ -158,7 +172,9 @@ def sinusoidal_embedding(t: Float[Array, " b"], width: int) -> Float[Array, "b c
         width: of the embedding, even and at least 4.
     """
     half = width // 2
-    frequencies = jnp.exp(jnp.arange(half) * (-math.log(LONGEST_PERIOD) / (half - 1)))
+    frequencies = jnp.exp(
+        jnp.arange(half, dtype=t.dtype) * (-math.log(LONGEST_PERIOD) / (half - 1))
+    )
     angles = TIME_SCALE * t[:, None] * frequencies[None]
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
@@ -190,16 +206,16 @@ class ResnetBlock(nn.Module):
             time: embedded diffusion time, after its Mish.
             constant: further channels of x, the same at every position.
         """
-        real = mask[:, None, :, None]
         h = Block(self.features, self.groups, name="block1")(x, mask, constant)
         shift = Linear(self.features, name="mlp")(time)
-        h = (h + shift[:, None, None]) * real
+        h = masked(add_wide(h, shift[:, None, None]), mask)
         h = Block(self.features, self.groups, name="block2")(h, mask)
         if constant is not None:
-            return h + EntryConv2d(self.features, 1, name="res_conv")(x, constant, mask) * real
+            entry = EntryConv2d(self.features, 1, name="res_conv")(x, constant, mask)
+            return h + masked(entry, mask)
         if x.shape[-1] == self.features:
             return h + x
-        return h + Conv2d(self.features, 1, name="res_conv")(x) * real
+        return h + masked(Conv2d(self.features, 1, name="res_conv")(x), mask)
 
 
 class LinearAttention(nn.Module):
@@ -209,6 +225,7 @@ class LinearAttention(nn.Module):
     v = x W_v are linear in x and never pass a nonlinearity, the products are taken in the order
     that leaves the fewest position-sized arrays: W_v is applied to softmax(k)^T x, and W_out
     (and W_q, where the image has no more channels than the heads together) to the context.
+    Softmax and what there is once per example are in at least float32.
 
     Source: Shen et al. 2021 (arXiv 1812.01243) in DiffVC's form; the masking of k is ours.
     """
@@ -221,25 +238,27 @@ class LinearAttention(nn.Module):
         batch, mels, frames, channels = x.shape
         inner = HEADS * HEAD_WIDTH
         initial = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-        to_qkv = self.param("to_qkv", initial, (1, 1, channels, 3 * inner))
-        to_out = self.param("to_out", initial, (1, 1, inner, channels))
-        bias = self.param("to_out_bias", nn.initializers.zeros, (channels,))
-        gain = self.param("g", nn.initializers.zeros, (1,))
+        zeros, single = nn.initializers.zeros, jnp.float32
+        to_qkv = self.param("to_qkv", initial, (1, 1, channels, 3 * inner), single)
+        to_out = self.param("to_out", initial, (1, 1, inner, channels), single)
+        bias = self.param("to_out_bias", zeros, (channels,), single)
+        gain = self.param("g", zeros, (1,), single)
         query, key, value = jnp.split(to_qkv[0, 0], 3, axis=-1)
 
         positions = x.reshape(batch, mels * frames, channels)
-        logits = positions @ key  # b p hd
+        logits = at_least_float32(positions @ key.astype(x.dtype))  # b p hd
         padded = jnp.broadcast_to(((1.0 - mask) * EXCLUDED)[:, None], (batch, mels, frames))
-        logits = logits + padded.reshape(batch, -1, 1)
+        logits = logits + padded.reshape(batch, -1, 1).astype(logits.dtype)
         weights = jnp.exp(logits - lax.stop_gradient(logits.max(1, keepdims=True)))
-        pooled = jnp.einsum("bpd,bpc->bdc", weights, positions) / weights.sum(1)[:, :, None]
+        pooled = at_least_float32(jnp.einsum("bpd,bpc->bdc", weights.astype(x.dtype), positions))
+        pooled = pooled / weights.sum(1)[:, :, None]
         pooled = pooled.reshape(batch, HEADS, HEAD_WIDTH, channels)
         context = jnp.einsum("bhdc,che->bhde", pooled, value.reshape(channels, HEADS, HEAD_WIDTH))
         out = jnp.einsum("bhde,hec->bhdc", context, to_out.reshape(HEADS, HEAD_WIDTH, channels))
         out = out.reshape(batch, inner, channels) * gain[None, None]
         if channels <= inner:
-            attended = positions @ jnp.einsum("cd,bdo->bco", query, out)
+            attended = positions @ jnp.einsum("cd,bdo->bco", query, out).astype(x.dtype)
         else:
-            attended = (positions @ query) @ out
-        attended = attended.reshape(x.shape) + (bias * gain)[None, None, None]
-        return x + attended * mask[:, None, :, None]
+            attended = (positions @ query.astype(x.dtype)) @ out.astype(x.dtype)
+        attended = add_wide(attended.reshape(x.shape), (bias * gain)[None, None, None])
+        return x + masked(attended, mask)

@@ -20,7 +20,7 @@ from jax import lax
 
 from emoconv_jax.config import SpeakerConfig
 from emoconv_jax.errors import EmoconvError
-from emoconv_jax.models.layers import Linear
+from emoconv_jax.models.layers import Linear, add_wide, at_least_float32, lstm_step
 from emoconv_jax.shapes import Array, Float
 
 PARTIAL_FRAMES = 160  # 1.6 s at hop 160 / 16 kHz
@@ -84,22 +84,20 @@ class Lstm(nn.Module):
         gates = 4 * self.hidden
 
         def centred(key, shape):  # U(-1, 1) / sqrt(hidden), PyTorch's default
-            return initial(key, shape) - self.hidden**-0.5
+            return initial(key, shape, jnp.float32) - self.hidden**-0.5
 
         weight_ih = self.param("weight_ih", centred, (x.shape[-1], gates))
         weight_hh = self.param("weight_hh", centred, (self.hidden, gates))
         bias = self.param("bias_ih", centred, (gates,)) + self.param("bias_hh", centred, (gates,))
-        driven = x @ weight_ih + bias[None, None]
+        driven = add_wide(x @ weight_ih.astype(x.dtype), bias[None, None])
 
         def step(state, drive):
-            h, c = state
-            i, f, g, o = jnp.split(drive + h @ weight_hh, 4, axis=-1)
-            c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
-            h = jax.nn.sigmoid(o) * jnp.tanh(c)
-            return (h, c), h
+            state = lstm_step(state, drive, weight_hh)
+            return state, state[0]
 
         zeros = jnp.zeros((x.shape[0], self.hidden), x.dtype)
-        _, states = lax.scan(step, (zeros, zeros), driven.swapaxes(0, 1))
+        state = zeros, at_least_float32(zeros)
+        _, states = lax.scan(step, state, driven.swapaxes(0, 1))
         return states.swapaxes(0, 1)
 
 

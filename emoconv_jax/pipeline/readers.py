@@ -14,7 +14,7 @@ import collections
 import concurrent.futures
 import contextlib
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import jax
@@ -118,7 +118,7 @@ READERS = {"plain": plain, "tensorflow": tensorflow}
 
 
 def prefetch_to_device(
-    reader: Reader, size: int = ON_DEVICE, sharding: jax.sharding.Sharding | None = None
+    reader: Reader, size: int = ON_DEVICE, put: Callable[[Batch], Any] = jax.device_put
 ) -> Reader:
     """Puts batches on the device before they are asked for; copying overlaps with computing.
 
@@ -127,8 +127,7 @@ def prefetch_to_device(
     Args:
         reader: gives a host's batches; is closed with this one.
         size: how many batches may lie on the device, 1 or more.
-        sharding: over the examples of the global batch, of which each process gives its own part;
-            None is the default device.
+        put: brings a batch to where it is used; by default, to the default device.
 
     Yields:
         The same batches with `jax.Array` fields.
@@ -136,11 +135,6 @@ def prefetch_to_device(
     Raises:
         EmoconvError: as the reader raises it.
     """
-
-    def put(batch: Batch) -> Any:
-        if sharding is None:
-            return jax.device_put(batch)
-        return jax.make_array_from_process_local_data(sharding, batch)
 
     waiting: collections.deque[Batch] = collections.deque()
     with contextlib.closing(reader):

@@ -8,7 +8,6 @@ import optax
 from flax import struct
 
 from emoconv_jax.config import TrainingConfig
-from emoconv_jax.shapes import Array, Int
 
 
 @struct.dataclass
@@ -22,28 +21,39 @@ class TrainState:
         opt_state: of the optimiser.
     """
 
-    step: Int[Array, "..."]  # a scalar; replicas add a leading axis outside of pmap
+    step: Any  # an int32 scalar; in trees of shardings and of shapes what stands for it
     params: Any
     ema_params: Any
     opt_state: Any
 
 
-def make_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
-    """Returns Adam behind global-norm clipping, with a warm-up and a cosine to zero.
+def schedule_of(config: TrainingConfig) -> optax.Schedule:
+    """Returns the learning rate of each step: a warm-up, then a cosine to zero.
 
     Args:
-        config: `learning_rate`, `warmup`, `steps` and `clip` are read.
+        config: `learning_rate`, `warmup` and `steps` are read.
 
     Returns:
-        The optax transformation.
+        Function of the updates done before the step.
     """
-    schedule = optax.warmup_cosine_decay_schedule(
+    return optax.warmup_cosine_decay_schedule(
         init_value=0.0,
         peak_value=config.learning_rate,
         warmup_steps=config.warmup,
         decay_steps=max(config.steps, config.warmup + 1),
     )
-    return optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(schedule))
+
+
+def make_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
+    """Returns Adam behind global-norm clipping, at the rates of `schedule_of`.
+
+    Args:
+        config: of the run.
+
+    Returns:
+        The optax transformation.
+    """
+    return optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(schedule_of(config)))
 
 
 def init_state(params: Any, optimizer: optax.GradientTransformation) -> TrainState:

@@ -9,7 +9,7 @@ so that a masked mean is the global one whatever the devices hold. A mean per de
 would not be.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ import optax
 from emoconv_jax.pipeline.batches import Batch
 from emoconv_jax.shapes import Array, Key
 from emoconv_jax.training.state import TrainState
-from emoconv_jax.training.trainees import Trainee
+from emoconv_jax.training.trainees import Terms, Trainee
 
 Reduce = Callable[[Any], Any]
 
@@ -59,6 +59,7 @@ def train_step(
     trainee: Trainee,
     optimizer: optax.GradientTransformation,
     ema: float,
+    accumulate: int = 1,
     reduce: Reduce = identity,
 ) -> tuple[TrainState, dict[str, Array]]:
     """Does one update, eq. (1).
@@ -71,47 +72,93 @@ def train_step(
         optimizer: as in `state.opt_state`.
         ema: decay of the averaged parameters; at most (1 + n) / (10 + n) at step n, so that the
             first steps do not linger.
+        accumulate: micro-batches that the batch is worked off in; divides this device's examples.
         reduce: sums a pytree over devices.
 
     Returns:
-        The state after it, and metrics: the loss, each term's mean and the gradient norm.
+        The state after it, and metrics: the loss, each term's mean (NaN where nothing counted), and
+        the norms of gradient, update and parameters.
     """
-    keys = example_keys(key, state.step, jnp.asarray(batch.index))
 
-    def objective(params: Any) -> tuple[Array, dict[str, tuple[Array, Array]]]:
-        terms = trainee.terms(params, batch, keys)
-        total = jnp.zeros(())
-        for name, (value, count) in terms.items():
-            everyone = reduce(jax.lax.stop_gradient(count))
-            total = total + trainee.weights.get(name, 1.0) * value / jnp.maximum(everyone, 1.0)
-        return total, terms
+    def terms_of(params: Any, part: Batch) -> Terms:
+        return trainee.terms(params, part, example_keys(key, state.step, jnp.asarray(part.index)))
 
-    (loss, terms), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
-    loss, terms, grads = reduce((loss, terms, grads))
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    def counts_of(part: Batch) -> dict[str, Array]:
+        # no count depends on the network, which is therefore not computed here
+        return {name: count for name, (_, count) in terms_of(state.params, part).items()}
+
+    counts = reduce(_added(counts_of, batch, accumulate))
+
+    def gradient_of(part: Batch) -> tuple[dict[str, Array], Any]:
+        def objective(params: Any) -> tuple[Array, dict[str, Array]]:
+            sums = {name: value for name, (value, _) in terms_of(params, part).items()}
+            return _loss(trainee.weights, sums, counts), sums
+
+        (_, sums), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+        return sums, gradient
+
+    sums, gradient = reduce(_added(gradient_of, batch, accumulate))
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     decay = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
     averaged = jax.tree.map(
         lambda old, new: old + (1 - decay) * (new - old), state.ema_params, params
     )
-    metrics = {name: value / jnp.maximum(count, 1.0) for name, (value, count) in terms.items()}
-    metrics |= {"loss": loss, "gradient_norm": optax.tree.norm(grads)}
+    metrics = {name: value / counts[name] for name, value in sums.items()}
+    metrics["loss"] = _loss(trainee.weights, sums, counts)
+    metrics["gradient_norm"] = optax.tree.norm(gradient)
+    metrics["update_norm"] = optax.tree.norm(updates)
+    metrics["parameter_norm"] = optax.tree.norm(params)
     return TrainState(state.step + 1, params, averaged, opt_state), metrics
 
 
+def _loss(weights: Mapping[str, float], sums: dict[str, Array], counts: dict[str, Array]) -> Array:
+    """Returns L of eq. (1)."""
+    terms = [
+        weight * sums[name] / jnp.maximum(counts[name], 1.0)
+        for name, weight in weights.items()
+        if name in sums  # the ablation without reconstruction has no such term
+    ]
+    return sum(terms[1:], terms[0])
+
+
+def _added(function: Callable[[Batch], Any], batch: Batch, parts: int) -> Any:
+    """Returns the sum of what a function gives for each of some equal parts of a batch.
+
+    Part i takes every parts-th example from i on: so each part is spread over the devices as the
+    batch is.
+    """
+    if parts == 1:
+        return function(batch)
+    split = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), batch)
+    shapes = jax.eval_shape(function, jax.tree.map(lambda x: x[0], split))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+
+    def add(total: Any, part: Batch) -> tuple[Any, None]:
+        return jax.tree.map(jnp.add, total, function(part)), None
+
+    return jax.lax.scan(add, zeros, split)[0]
+
+
 def evaluate_step(
-    params: Any, batch: Batch, key: Key[Array, ""], *, trainee: Trainee
+    params: Any,
+    batch: Batch,
+    key: Key[Array, ""],
+    *,
+    trainee: Trainee,
+    reduce: Reduce = identity,
 ) -> dict[str, tuple[Array, Array]]:
     """Returns the trainee's terms on a batch, with nothing dropped or perturbed but the noise.
 
     Args:
         params: usually the averaged ones.
-        batch: validation examples.
+        batch: this device's validation examples.
         key: fixed, so that figures of different steps compare.
         trainee: the network with its loss.
+        reduce: sums a pytree over devices.
 
     Returns:
         name -> (sum, count).
     """
     keys = example_keys(key, jnp.zeros((), jnp.int32), jnp.asarray(batch.index))
-    return trainee.terms(params, batch, keys, training=False)
+    return reduce(trainee.terms(params, batch, keys, training=False))

@@ -2,12 +2,15 @@
 
     recogniser       cross entropy of the emotion + squared error of the arousal, under random gain
     average_voice    masked squared error to the average-voice target (DiffVC)
-    score_network    L_s + lambda_t L_m(X0_hat), lambda_t = 1 - t^2 (EmoConv-Diff)
+    score_network    L_s + lambda_t L_m(X0_hat), lambda_t = 1 - t^2 (EmoConv-Diff), or an ablation
+                     of it; EmoMix's style loss if asked for
 
-Every draw comes from the example's own key.
+Every draw comes from the example's own key. A term without a weight is only watched.
 """
 
+import itertools
 import math
+import pathlib
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from emoconv_jax.bundles.format import read_config
+from emoconv_jax.bundles.parts import load_variables, network_of
 from emoconv_jax.config import (
     AverageVoiceConfig,
     DiffusionConfig,
@@ -27,13 +32,13 @@ from emoconv_jax.config import (
 )
 from emoconv_jax.diffusion import heads, losses
 from emoconv_jax.diffusion.sde import MeanRevertingSDE
-from emoconv_jax.errors import UsageError
 from emoconv_jax.models.average_voice import AverageVoiceEncoder
-from emoconv_jax.models.recogniser import Recogniser
+from emoconv_jax.models.recogniser import Recogniser, pooled_mask
 from emoconv_jax.models.score_network import ScoreNetwork
 from emoconv_jax.pipeline.batches import Batch
 from emoconv_jax.shapes import Array, Float, Key
 
+TIME_BANDS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of diffusion time; the loss is watched in each
 TIME_MARGIN = 1e-5  # t ~ U[margin, 1 - margin], DiffVC's code
 AROUSAL_WEIGHT = 0.5  # squared arousal points are about twice a cross entropy over 8 classes
 Terms = dict[str, tuple[Array, Array]]
@@ -41,8 +46,9 @@ Terms = dict[str, tuple[Array, Array]]
 
 @runtime_checkable
 class Trainee(Protocol):
-    """What the train step needs to know of a network."""
+    """What the train step needs to know of a network; `weights` names the terms of its loss."""
 
+    network: Any
     network_config: Any
     weights: Mapping[str, float]
 
@@ -68,17 +74,14 @@ def make_trainee(config: TrainingConfig, statistics: Any | None = None) -> Train
         A `Trainee`.
 
     Raises:
-        UsageError: an unknown trainee or loss.
+        EmoconvError: the network's settings are no such network's, or there is no recogniser where
+            the style loss looks for one.
     """
     if config.trainee == "recogniser":
         return RecogniserTrainee(config, statistics)
     if config.trainee == "average_voice":
         return AverageVoiceTrainee(config)
-    if config.trainee == "score_network":
-        return ScoreNetworkTrainee(config)
-    raise UsageError(
-        f"trainee: found {config.trainee!r}, allowed are recogniser, average_voice, score_network"
-    )
+    return ScoreNetworkTrainee(config)
 
 
 class RecogniserTrainee:
@@ -88,9 +91,9 @@ class RecogniserTrainee:
         """Args: config: of the run. statistics: of the training mels."""
         self.config = config
         self.network_config: Any = from_dict(RecogniserConfig, config.network, "network")
-        self.network: Any = Recogniser(self.network_config)
+        self.network: Any = Recogniser(self.network_config, *_running(config))
         self.statistics = statistics
-        self.weights: Mapping[str, float] = {"arousal": AROUSAL_WEIGHT}
+        self.weights: Mapping[str, float] = {"emotion": 1.0, "arousal": AROUSAL_WEIGHT}
 
     def init(self, key: Key[Array, ""]) -> Any:
         """Returns initial parameters drawn from `key`."""
@@ -100,7 +103,7 @@ class RecogniserTrainee:
     def terms(
         self, params: Any, batch: Batch, keys: Key[Array, " b"], training: bool = True
     ) -> Terms:
-        """Returns cross entropy, squared arousal error and accuracy (weight 0) of a batch."""
+        """Returns cross entropy, squared arousal error and accuracy (watched) of a batch."""
         assert batch.emotion_label is not None and batch.arousal_label is not None
         mel, dropout_keys = jnp.asarray(batch.mel), None
         if training:
@@ -119,7 +122,8 @@ class RecogniserTrainee:
         return {
             "emotion": (jnp.sum(entropy * named), jnp.sum(named)),
             "arousal": (jnp.sum(error * rated), jnp.sum(rated)),
-        } | ({} if training else {"accuracy": (jnp.sum(hits * named), jnp.sum(named))})
+            "accuracy": (jnp.sum(hits * named), jnp.sum(named)),
+        }
 
 
 def augment(
@@ -156,8 +160,8 @@ class AverageVoiceTrainee:
     def __init__(self, config: TrainingConfig):
         """Args: config: of the run."""
         self.network_config: Any = from_dict(AverageVoiceConfig, config.network, "network")
-        self.network: Any = AverageVoiceEncoder(self.network_config)
-        self.weights: Mapping[str, float] = {}
+        self.network: Any = AverageVoiceEncoder(self.network_config, *_running(config))
+        self.weights: Mapping[str, float] = {"mse": 1.0}
 
     def init(self, key: Key[Array, ""]) -> Any:
         """Returns initial parameters drawn from `key`."""
@@ -175,18 +179,24 @@ class AverageVoiceTrainee:
 
 
 class ScoreNetworkTrainee:
-    """The score network under the losses of EmoConv-Diff."""
+    """The score network under the losses of EmoConv-Diff, and EmoMix's style loss."""
 
     def __init__(self, config: TrainingConfig):
         """Args: config: of the run."""
-        if config.loss not in ("tweedie", "score", "xt"):
-            raise UsageError(f"loss: found {config.loss!r}, allowed are tweedie, score, xt")
         self.config = config
         self.network_config: Any = from_dict(ScoreNetworkConfig, config.network, "network")
-        self.network: Any = ScoreNetwork(self.network_config)
+        self.network: Any = ScoreNetwork(self.network_config, *_running(config))
         schedule = DiffusionConfig()
         self.sde = MeanRevertingSDE(schedule.beta_0, schedule.beta_1)
-        self.weights: Mapping[str, float] = {}
+        self.weights: Mapping[str, float] = {"score": 1.0, "reconstruction": 1.0}
+        self.judge: tuple[Any, Any] | None = None
+        if config.style_recogniser:
+            self.weights = {**self.weights, "style": config.style_weight}
+            bundle = pathlib.Path(config.style_recogniser)
+            self.judge = (
+                network_of("recogniser", read_config(bundle)),
+                jax.tree.map(jnp.asarray, load_variables(bundle, "recogniser")),
+            )
 
     def init(self, key: Key[Array, ""]) -> Any:
         """Returns initial parameters drawn from `key`."""
@@ -198,37 +208,61 @@ class ScoreNetworkTrainee:
     def terms(
         self, params: Any, batch: Batch, keys: Key[Array, " b"], training: bool = True
     ) -> Terms:
-        """Returns L_s and, by `config.loss`, L_m of a batch."""
+        """Returns L_s, L_m by `config.loss`, L_style if asked for; L_s by band of t is watched."""
         x0, mask = jnp.asarray(batch.mel), jnp.asarray(batch.mask)
         average_voice = jnp.asarray(batch.average_voice)
         speaker, emotion = jnp.asarray(batch.speaker), jnp.asarray(batch.emotion)
-        t, noise, kept = jax.vmap(lambda key: self._draw(key, x0.shape[1:]))(keys)
+        t, noise, heard = jax.vmap(lambda key: self._draw(key, x0.shape[1:]))(keys)
         if training:
-            emotion = emotion * kept[:, None]
+            emotion, speaker = emotion * heard[:, 0, None], speaker * heard[:, 1, None]
         xt = losses.perturb(self.sde, x0, average_voice, noise, t)
         output = self.network.apply(
             {"params": params}, xt, average_voice, mask, t, speaker, emotion
         )
         drawn = (self.network_config.head, self.sde, output)
-        terms = {
-            "score": losses.score_loss(*drawn, x0, average_voice, noise, t, mask),
-        }
+
+        def score(mask: Array) -> tuple[Array, Array]:
+            return losses.score_loss(*drawn, x0, average_voice, noise, t, mask)
+
+        terms = {"score": score(mask)}
+        for low, high in itertools.pairwise(TIME_BANDS):
+            within = ((t >= low) & (t < high)).astype(mask.dtype)
+            terms[f"score/t_{low:.2f}-{high:.2f}"] = score(mask * within[:, None])
+        denoised = heads.denoised_from_output(*drawn, xt, average_voice, t)
         if self.config.loss == "tweedie":
-            denoised = heads.denoised_from_output(*drawn, xt, average_voice, t)
-            terms["reconstruction"] = losses.reconstruction_loss(
-                denoised, x0, mask, losses.reconstruction_weight(t)
-            )
+            weight = losses.reconstruction_weight(t)
+            terms["reconstruction"] = losses.reconstruction_loss(denoised, x0, mask, weight)
         elif self.config.loss == "xt":
             mean = heads.mean_from_output(*drawn, xt, average_voice, t)
             terms["reconstruction"] = losses.reconstruction_loss(mean, x0, mask)
+        if self.judge is not None:
+            terms["style"] = self._style(denoised, x0, mask, t)
         return terms
 
+    def _style(self, denoised: Array, x0: Array, mask: Array, t: Array) -> tuple[Array, Array]:
+        """Returns the style loss by the judging recogniser's maps."""
+        assert self.judge is not None
+        network, variables = self.judge
+        # where no one judges, X0_hat may be too large for the exponential of the front end
+        early = (t <= losses.STYLE_TIME)[:, None, None]
+        found = network.apply(variables, jnp.where(early, denoised, x0), mask).maps
+        wanted = network.apply(variables, x0, mask).maps
+        masks = [mask, *[pooled_mask(mask)] * (len(wanted) - 1)]
+        return losses.style_loss(found, wanted, masks, t)
+
     def _draw(self, key: Array, shape: tuple[int, ...]) -> tuple[Array, Array, Array]:
-        """Returns an example's time, noise and whether it sees its emotion."""
-        time_key, noise_key, dropout_key = jax.random.split(key, 3)
+        """Returns an example's time, noise and whether it hears its emotion and its speaker."""
+        time_key, noise_key, emotion_key, speaker_key = jax.random.split(key, 4)
         t = jax.random.uniform(time_key, minval=TIME_MARGIN, maxval=1.0 - TIME_MARGIN)
-        kept = jax.random.bernoulli(dropout_key, 1.0 - self.config.condition_dropout)
-        return t, jax.random.normal(noise_key, shape), kept.astype(jnp.float32)
+        emotion = jax.random.bernoulli(emotion_key, 1.0 - self.config.emotion_dropout)
+        speaker = jax.random.bernoulli(speaker_key, 1.0 - self.config.speaker_dropout)
+        heard = jnp.stack([emotion, speaker]).astype(t.dtype)
+        return t, jax.random.normal(noise_key, shape), heard
+
+
+def _running(config: TrainingConfig) -> tuple[Any, bool]:
+    """Returns how a network is run, the attributes behind its configuration: type and remat."""
+    return (jnp.bfloat16 if config.compute == "bfloat16" else None), config.remat
 
 
 def parameter_count(params: Any) -> int:

@@ -1,6 +1,6 @@
 """From a corpus folder to a converted file by the commands alone, with networks of a few weights.
 
-What a stranger types: prepare, train, bundle, prepare --bundle, train, bundle, bundle --banks,
+What a stranger types: prepare, train, export, prepare --bundle, train, export, export --banks,
 convert, evaluate, demo; on pieces of the project's sample.
 """
 
@@ -87,20 +87,21 @@ def test_from_a_corpus_to_converted_speech(emoconv, place):
     assert (place / "shown_data" / "report.png").stat().st_size > 10_000
     for trainee in ("recogniser", "average_voice"):
         command = f"train --config tiny.py:{trainee} --features features --workdir runs/{trainee}"
-        out = emoconv(f"{command} --config.steps 2")
+        out = emoconv(f"{command} --config.steps 2 --devices 1")
         assert "planned 2 steps of 2 = 4 examples of 32 frames" in out
         assert "done: 2 steps" in out
-    out = emoconv("bundle runs/recogniser runs/average_voice --features features --out mine")
+    out = emoconv("export runs/recogniser runs/average_voice --features features --out mine")
     assert out.count("averaged parameters of step 2") == 2
     config = read_config(place / "mine")
     assert (config.name, config.recogniser.embedding) == ("mine", 8)
     assert config.average_voice.channels == 16
     emoconv("prepare --out features --bundle mine")
     command = "train --config tiny.py:score_network --features features --workdir runs/score"
-    assert "done: 2 steps" in emoconv(f"{command} --config.steps 2")
-    emoconv("bundle runs/score --features features --out mine")
+    assert "done: 2 steps" in emoconv(f"{command} --config.steps 2 --devices 1 --listen 2")
+    assert list((place / "runs" / "score" / "tensorboard").iterdir())
+    emoconv("export runs/score --out mine")
     assert "arousal/7: 4 utterances of voices/ann" in emoconv(
-        "bundle --banks --features features --out mine"
+        "export --banks --features features --out mine"
     )
     banks = load_banks(place / "mine", 8)
     assert banks.emotions == ("happy", "neutral", "sad")

@@ -98,3 +98,23 @@ def test_ablation_on_the_noisy_mel_has_a_gradient_but_not_its_minimum_at_the_sco
     alpha = np.exp(-(0.05 * np.asarray(T) + 19.95 * np.asarray(T) ** 2 / 2) / 2)[:, None, None]
     left = np.sum((1 - alpha) * np.abs(x0 - average_voice) * MASK[:, :, None])
     assert float(value) == pytest.approx(float(left), rel=1e-4)
+
+
+def test_style_loss_by_hand() -> None:
+    """One band, two channels; G = F^T F / (2 frames x 1 band x 2 channels); the third is padding.
+
+    F_hat = [[1, 0], [0, 1]]: G_hat = [[1, 0], [0, 1]] / 4
+    F     = [[1, 0], [1, 0]]: G     = [[2, 0], [0, 0]] / 4
+    squared distance (1/16 + 1/16) = 1/8; a second layer that agrees halves the mean.
+    """
+    mask = jnp.array([[1.0, 1.0, 0.0]])
+    found = jnp.array([[[1.0, 0.0], [0.0, 1.0], [9.0, 9.0]]])[:, :, None]
+    wanted = jnp.array([[[1.0, 0.0], [1.0, 0.0], [5.0, 5.0]]])[:, :, None]
+    two = [jnp.tile(maps, (2, 1, 1, 1)) for maps in (found, wanted)]
+    masks = [jnp.tile(mask, (2, 1))] * 2
+    times = jnp.array([0.4, 0.6])  # the second example is too late to be judged
+    layers = [two[0], two[1]], [two[1], two[1]]
+    total, count = losses.style_loss(*layers, masks, times)
+    assert (float(total), float(count)) == (1 / 16, 1.0)
+    huge = [two[0] * jnp.array([1.0, jnp.inf])[:, None, None, None], two[1]]
+    assert float(losses.style_loss(huge, layers[1], masks, times)[0]) == 1 / 16

@@ -10,6 +10,7 @@ from jax import lax
 from emoconv_jax.models import convolution, layers
 
 GENERATOR = np.random.default_rng(0)
+ROUNDING = 2.0**-8  # of one number in bfloat16, at most and relative
 
 
 def _draw(*shape):
@@ -157,3 +158,91 @@ def test_initial_spread_is_pytorchs(kind):
     for leaf in jax.tree.leaves(module.init(jax.random.key(0), jnp.asarray(x, jnp.float32))):
         assert np.abs(leaf).max() <= bound
         assert np.std(leaf) == pytest.approx(bound / np.sqrt(3), rel=0.25)
+
+
+@pytest.mark.parametrize(
+    "layer, shape",
+    [
+        (layers.Linear(3), (2, 400, 3)),
+        (layers.Conv1d(3, 3), (2, 400, 3)),
+        (layers.Conv2d(3, 1), (2, 20, 20, 3)),
+        (layers.Conv2d(3, 3), (2, 20, 20, 3)),
+        (layers.ConvTranspose1d(3, 4, 2), (2, 200, 3)),
+        (layers.ConvTranspose2d(3), (2, 10, 10, 3)),
+        (layers.EntryConv2d(3, 1), (2, 20, 20, 3)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_bfloat16_gradients_count_every_position(layer, shape):
+    # a sum of ones taken in bfloat16 stands still at 256
+    x, more = jnp.ones(shape, jnp.bfloat16), ()
+    if isinstance(layer, layers.EntryConv2d):
+        more = jnp.ones((2, 4)), jnp.ones((2, 20))
+    params = layer.init(jax.random.key(0), x, *more)["params"]
+
+    def total(params):
+        y = layer.apply({"params": params}, x, *more)
+        assert y.dtype == jnp.bfloat16
+        return y.astype(jnp.float32).sum()
+
+    gradients = jax.jit(jax.grad(total))(params)
+    np.testing.assert_array_equal(gradients["bias"], np.full(3, 800.0, np.float32))
+    if isinstance(layer, layers.EntryConv2d):
+        np.testing.assert_array_equal(gradients["kernel"], np.full((1, 1, 7, 3), 800.0))
+    assert {leaf.dtype for leaf in jax.tree.leaves((params, gradients))} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("taps, stride, padding, dilation", [CASES[1], CASES[2], CASES[9]])
+def test_bfloat16_gradients_are_near_those_of_float32(taps, stride, padding, dilation):
+    x, weight = _draw(2, *(11, 8)[: len(taps)], 3), _draw(*taps, 3, 4)
+    x, weight = x.astype(jnp.bfloat16), weight.astype(jnp.bfloat16)
+
+    def total(x, weight):
+        y = convolution.convolution(x, weight, stride, padding, dilation)
+        return jnp.sin(y.astype(jnp.float32)).sum()
+
+    gradient = jax.jit(jax.grad(total, (0, 1)))
+    wide = [array.astype(jnp.float32) for array in (x, weight)]
+    for found, expected in zip(gradient(x, weight), gradient(*wide), strict=True):
+        assert found.dtype == jnp.bfloat16
+        difference = np.asarray(found, np.float32) - expected
+        # y is rounded, the gradient of y is, and so is what is found
+        assert np.linalg.norm(difference) < 2 * ROUNDING * np.linalg.norm(expected)
+
+
+def test_bfloat16_statistics_are_as_good_as_the_input():
+    # numbers about 64 have a spacing of .5 in bfloat16; a sum of 64 taken in it stops at 2^14
+    x = (64.0 + 2.0 * _draw(2, 8, 320, 4)).astype(jnp.bfloat16)
+    mask = jnp.asarray(np.arange(320) < np.array([[320], [301]]), jnp.bfloat16)
+    scale, bias = 1.0 + 0.1 * _draw(4), 0.1 * _draw(4)
+    y = layers.GroupNorm(2).apply({"params": {"scale": scale, "bias": bias}}, x, mask)
+    assert y.dtype == jnp.bfloat16
+    for example, frames in enumerate((320, 301)):
+        real = np.asarray(x[example, :, :frames], np.float64).reshape(-1, 2, 2)
+        normal = (real - real.mean((0, 2))[:, None]) / np.sqrt(real.var((0, 2)) + 1e-5)[:, None]
+        expected = (normal.reshape(8, frames, 4) * np.asarray(scale)) + np.asarray(bias)
+        np.testing.assert_allclose(
+            np.asarray(y[example, :, :frames], np.float64),
+            expected,
+            rtol=1.01 * ROUNDING,
+            atol=1e-5,
+        )
+    y = layers.LayerNorm().apply({"params": {"scale": scale, "bias": bias}}, x)
+    real = np.asarray(x, np.float64)
+    normal = real - real.mean(-1, keepdims=True)
+    normal = normal / np.sqrt(real.var(-1, keepdims=True) + layers.LAYER_NORM_EPS)
+    expected = normal * np.asarray(scale) + np.asarray(bias)
+    np.testing.assert_allclose(np.asarray(y, np.float64), expected, rtol=1.01 * ROUNDING, atol=1e-5)
+
+
+def test_bfloat16_mish_and_its_slope_are_rounded_once():
+    x = jnp.asarray(np.linspace(-12, 30, 2001), jnp.bfloat16)
+    exact = torch.from_numpy(np.asarray(x, np.float64)).requires_grad_()
+    expected = torch.nn.functional.mish(exact)
+    expected.sum().backward()
+    slope = jax.vmap(jax.grad(layers.mish))(x)
+    assert layers.mish(x).dtype == slope.dtype == jnp.bfloat16
+    for found, wanted in ((layers.mish(x), expected.detach()), (slope, exact.grad)):
+        np.testing.assert_allclose(
+            np.asarray(found, np.float64), wanted.numpy(), rtol=1.01 * ROUNDING, atol=1e-6
+        )

@@ -154,7 +154,7 @@ def test_batches_on_the_device_may_be_donated(numbered):
 @pytest.mark.slow
 def test_a_sharded_batch_lies_in_parts_on_eight_devices(numbered):
     code = """
-import pathlib, sys
+import functools, pathlib, sys
 import jax, numpy as np
 from emoconv_jax.pipeline.batches import Batches
 from emoconv_jax.pipeline.readers import plain, prefetch_to_device
@@ -163,7 +163,8 @@ store = FeatureStore(pathlib.Path(sys.argv[1]))
 made = Batches(store, np.arange(10), "score_network", batch=16, frames=32, seed=0)
 mesh = jax.sharding.Mesh(np.array(jax.devices()), "batch")
 sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
-for step, batch in enumerate(prefetch_to_device(plain(made, 0, 3), sharding=sharding)):
+put = functools.partial(jax.make_array_from_process_local_data, sharding)
+for step, batch in enumerate(prefetch_to_device(plain(made, 0, 3), put=put)):
     for name, value in batch._asdict().items():
         if value is not None:
             expected = getattr(made.at(step), name)

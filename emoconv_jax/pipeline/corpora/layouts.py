@@ -92,7 +92,10 @@ def layout_of(folder: pathlib.Path, name: str | None = None) -> str:
     if len(found) > 1:
         raise EmoconvError(f"{folder}: holds {' and '.join(found)}; name one of them")
     if not found:
-        wanted = f"{' or '.join(MANIFESTS)}, or the layout of {', '.join(candidates)}"
+        wanted = (
+            f"{' or '.join(MANIFESTS)}, the layout of {', '.join(candidates)}, or the folder that "
+            "`emoconv build` named as built"
+        )
         raise EmoconvError(f"{folder}: unknown layout, expected {wanted} (data/corpora.md)")
     return found[0]
 

@@ -1,11 +1,12 @@
-"""Publishes trained networks as a bundle, the folder that `convert` loads.
+"""Exports trained networks as parts of a bundle, the folder that `convert` loads.
 
-usage: emoconv bundle RUN... --features FEATURES --out BUNDLE
-       emoconv bundle --banks --features FEATURES --out BUNDLE
+usage: emoconv export RUN... --out BUNDLE [--features FEATURES]
+       emoconv export --banks --features FEATURES --out BUNDLE
 
-The first form writes the averaged parameters of each run as the part it trained. The second builds
-the target embeddings from the features that `emoconv prepare --bundle` encoded. A model card,
-README.md, is written by hand.
+The first form writes the averaged parameters of each run's newest checkpoint as the part that it
+trained; other parts of BUNDLE stay as they are. A recogniser needs the features it was trained on
+as well, whose mean and variance are part of it. The second form builds the target embeddings from
+the features that `emoconv prepare --bundle` encoded. A model card, README.md, is written by hand.
 """
 
 import pathlib
@@ -36,21 +37,23 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
     Returns:
         The exit code.
     """
-    for name in ("features", "out"):
-        if getattr(flags, name) is None:
-            raise UsageError(f"--{name}: missing")
+    if flags.out is None:
+        raise UsageError("--out: missing; name the bundle's folder")
     if bool(positional) == flags.banks:
         raise UsageError("give training runs, or --banks, one of the two")
+    if flags.banks and flags.features is None:
+        raise UsageError("--features: missing; banks are built from encoded features")
     from emoconv_jax.bundles.banks import save_banks
     from emoconv_jax.pipeline.store import FeatureStore
     from emoconv_jax.training.export import export
     from emoconv_jax.training.target_banks import banks_of
 
-    store, out = FeatureStore(pathlib.Path(flags.features)), pathlib.Path(flags.out)
+    store = FeatureStore(pathlib.Path(flags.features)) if flags.features else None
+    out = pathlib.Path(flags.out)
     for workdir in positional:
         role, step = export(pathlib.Path(workdir), out, store)
         print(f"{role}: averaged parameters of step {step} -> {out}")
-    if flags.banks:
+    if store and flags.banks:
         banks = banks_of(store)
         save_banks(out, banks)
         for name, made in banks.made_from.items():

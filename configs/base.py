@@ -1,0 +1,41 @@
+"""What every run has in common, and a start for corpora of your own.
+
+    emoconv train --config=configs/base.py:recogniser    --features=F --workdir=runs/emotion
+    emoconv train --config=configs/base.py:average_voice --features=F --workdir=runs/voice
+    emoconv export runs/emotion runs/voice --features F --out B
+    emoconv prepare --out F --bundle B
+    emoconv export --banks --features F --out B
+    emoconv train --config=configs/base.py:score_network --features=F --workdir=runs/score
+    emoconv export runs/score --features F --out B
+
+The other files here list only what they change of it, in the same order of commands. Any field can
+be changed on the command line too: --config.batch 16, --config.network.width 64. All of it is in
+`BASE` and `ON_ACCELERATORS` of emoconv_jax/config.py; what that does not name has the defaults of
+`TrainingConfig` and of the network, which are the published sizes.
+
+    all             bfloat16 (set --config.compute float32 on a CPU), a warm-up of 500 steps, then a
+                    cosine to zero; gradients clipped at norm 1
+    recogniser      split a only, so that b can train an independent one; 3 s; batch 40 and Adam at
+                    1e-4 as for ACRNN in EmoMix
+    average_voice   128 crops of 128 frames, Adam at 5e-4: DiffVC's
+    score_network   32 crops of 128 frames, Adam at 1e-4: DiffVC's. Ours: conditions in every block,
+                    velocity head, averaging over 10 000 steps, a tenth of the examples without
+                    emotion or speaker (for guidance), half of them with a bank for their emotion
+
+On several devices the batch has to be a multiple of their number.
+
+Cost, estimated. Here and in the other files: examples x GFLOP of a training step (three times the
+network's forward pass, as XLA counts it) / 198 TFLOP/s, a fifth of the 989 TFLOP/s of an NVIDIA
+H100 in bfloat16. The fifth is a guess: `emoconv bench training` tells what a machine really does.
+
+    recogniser        800 000 examples x  34 GFLOP = 2.3 min
+    average_voice   5 120 000 examples x 102 GFLOP = 0.73 h
+    score_network   3 200 000 examples x 729 GFLOP = 3.3 h
+
+Result: not run. By corpus see the other files.
+"""
+
+from emoconv_jax.config import BASE, runs_of
+
+TRAINEES = {trainee: {} for trainee in BASE}
+get_config = runs_of(TRAINEES)

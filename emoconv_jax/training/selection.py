@@ -1,0 +1,122 @@
+"""What a run reads of a feature store: its utterances, its batches, its normalisation.
+
+Of many processes each reads its own slice of every batch.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from emoconv_jax.config import TrainingConfig
+from emoconv_jax.errors import EmoconvError
+from emoconv_jax.models.recogniser import measure_statistics
+from emoconv_jax.pipeline.batches import Batches
+from emoconv_jax.pipeline.store import FeatureStore, Utterance
+from emoconv_jax.training.target_banks import banks_of
+
+VALIDATION_SEED = 1
+STATISTICS_UTTERANCES = 400
+
+
+def choose(store: FeatureStore, config: TrainingConfig, splits: tuple[str, ...]) -> np.ndarray:
+    """Returns the utterances of some splits that a trainee can learn from.
+
+    Args:
+        store: prepared features.
+        config: names the trainee.
+        splits: the splits' names.
+
+    Returns:
+        Indices into the store.
+
+    Raises:
+        EmoconvError: there is none among several splits.
+    """
+
+    def usable(utterance: Utterance) -> bool:
+        if utterance.split not in splits:
+            return False
+        if config.trainee == "average_voice":  # an unaligned utterance has no target
+            return bool(utterance.alignment)
+        return config.trainee != "recogniser" or bool(utterance.emotion)
+
+    chosen = store.select(usable)
+    if not len(chosen) and splits == config.splits:
+        raise EmoconvError(
+            f"{store.folder}: no utterances for {config.trainee} in splits {', '.join(splits)}"
+        )
+    return chosen
+
+
+def training_batches(config: TrainingConfig, store: FeatureStore, selection: np.ndarray) -> Batches:
+    """Returns the batches of a run; a score network's see banks as often as `bank_share` says.
+
+    Args:
+        config: of the run.
+        store: prepared features.
+        selection: what to draw from.
+
+    Returns:
+        The batches.
+
+    Raises:
+        EmoconvError: banks are asked for and the store has no utterance to make them of.
+    """
+    share = config.bank_share if config.trainee == "score_network" else 0.0
+    return Batches(
+        store,
+        selection,
+        config.trainee,
+        batch=config.batch,
+        frames=config.frames,
+        seed=config.seed,
+        crop=config.crop,
+        banks=banks_of(store) if share else None,
+        bank_share=share,
+        host=jax.process_index(),
+        hosts=jax.process_count(),
+    )
+
+
+def validation_batches(config: TrainingConfig, store: FeatureStore) -> Batches | None:
+    """Returns the batches that are only watched: crops of `config.validation`, always the same.
+
+    Args:
+        config: of the run.
+        store: prepared features.
+
+    Returns:
+        The batches; None where the split has no utterance.
+    """
+    selection = choose(store, config, (config.validation,))
+    if not len(selection):
+        return None
+    return Batches(
+        store,
+        selection,
+        config.trainee,
+        batch=config.batch,
+        frames=config.frames,
+        seed=VALIDATION_SEED,
+        host=jax.process_index(),
+        hosts=jax.process_count(),
+    )
+
+
+def statistics_of(config: TrainingConfig, store: FeatureStore) -> Any | None:
+    """Returns the recogniser's normalisation over its training split; None for other trainees.
+
+    Args:
+        config: of the run.
+        store: prepared features.
+
+    Returns:
+        The Linen collection `statistics`.
+    """
+    if config.trainee != "recogniser":
+        return None
+    selection = choose(store, config, config.splits)
+    some = np.random.default_rng(config.seed).permutation(selection)[:STATISTICS_UTTERANCES]
+    mels = [np.array(store.frames_of("mel", int(i)), dtype=np.float32) for i in sorted(some)]
+    return measure_statistics(mels)
