@@ -62,7 +62,7 @@ class Figures:
         low_s: that 5 % of the steps stay below.
         high_s: that 5 % of the steps exceed.
         examples_per_s: on all devices together.
-        flops_per_s: on all devices together.
+        flops_per_s: on all devices together; None where a step's are not known.
         utilisation: eq. (1); None where the peak is not known.
         peak_bytes: greatest memory so far.
         peak_of: of the fullest "device", or of this "process" where devices do not say.
@@ -76,7 +76,7 @@ class Figures:
     low_s: float
     high_s: float
     examples_per_s: float
-    flops_per_s: float
+    flops_per_s: float | None
     utilisation: float | None
     peak_bytes: int
     peak_of: str
@@ -103,7 +103,7 @@ class Report:
 
     config: TrainingConfig
     parameters: int
-    flops_per_step: float
+    flops_per_step: float | None
     peak_flops: float | None
     platform: str
     device: str
@@ -128,17 +128,19 @@ class Report:
             "step, median (ms)": lambda f: f"{f.median_s * 1e3:.2f}",
             "step, 5 to 95 % (ms)": lambda f: f"{f.low_s * 1e3:.2f} .. {f.high_s * 1e3:.2f}",
             "examples/s": lambda f: f"{f.examples_per_s:.4g}",
-            "TFLOP/s": lambda f: f"{f.flops_per_s / 1e12:.4g}",
+            "TFLOP/s": lambda f: f"{f.flops_per_s / 1e12:.4g}" if f.flops_per_s else "-",
             f"utilisation{known}": lambda f: (
                 "-" if f.utilisation is None else f"{100 * f.utilisation:.1f} %"
             ),
             "peak memory (GB)": lambda f: f"{f.peak_bytes / 1e9:.2f} ({f.peak_of})",
             "last loss": lambda f: "not finite" if f.loss is None else f"{f.loss:.4g}",
         }
+        each = "unknown"
+        if self.flops_per_step:
+            each = f"{self.flops_per_step / config.batch / 1e9:.4g}"
         lines = [
             f"{config.trainee}: {self.parameters / 1e6:.2f} M parameters, batches of "
-            f"{config.batch} x {config.frames} frames, "
-            f"{self.flops_per_step / config.batch / 1e9:.4g} GFLOP per example, "
+            f"{config.batch} x {config.frames} frames, {each} GFLOP per example, "
             f"by {config.parallel} on {self.devices} x {self.device}",
             f"{'':<36}" + "".join(f"{compute:>20}" for compute in self.figures),
         ]
@@ -344,7 +346,7 @@ def _figures(
     """Returns what follows from the seconds of the steps."""
     mean_s, median_s = float(steps_s.mean()), statistics.median(steps_s.tolist())
     low_s, high_s = np.quantile(steps_s, [0.05, 0.95]).tolist()
-    flops_per_s = report.flops_per_step / mean_s
+    flops_per_s = report.flops_per_step / mean_s if report.flops_per_step else None
     told = [stats["peak_bytes_in_use"] for d in devices if (stats := d.memory_stats())]
     return Figures(
         steps=len(steps_s),
@@ -355,7 +357,7 @@ def _figures(
         high_s=high_s,
         examples_per_s=config.batch / mean_s,
         flops_per_s=flops_per_s,
-        utilisation=flops_per_s / report.peak_flops if report.peak_flops else None,
+        utilisation=flops_per_s / report.peak_flops if flops_per_s and report.peak_flops else None,
         peak_bytes=max(told) if told else peak_bytes(),
         peak_of="device" if told else "process",
         loss=loss if math.isfinite(loss) else None,

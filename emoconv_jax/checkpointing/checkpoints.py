@@ -19,30 +19,31 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
+from emoconv_jax.checkpointing.agreement import by_first, gather, raise_together
 from emoconv_jax.checkpointing.checksums import find_damage, write_checksums
 from emoconv_jax.errors import EmoconvError, UsageError
 
 UNFINISHED = "unfinished"  # below the steps' folder: what is being written or removed
 SET_ASIDE = "corrupt"  # beside the steps' folder
 STEP = re.compile(r"0|[1-9][0-9]*")
-MESSAGE_BYTES = 1024  # of what processes tell each other
 ORBAX: Any = ocp  # its annotations refuse a pathlib.Path
 
 
 class Checkpoints:
     """The checkpoints of one run. Use as a context manager: leaving it waits for the save."""
 
-    def __init__(self, folder: pathlib.Path, *, keep: int = 2, keep_every: int = 0):
-        """Opens or creates the folder; changes nothing in it, so that others may read a live run.
+    def __init__(
+        self, folder: pathlib.Path, *, keep: int = 2, keep_every: int = 0, reading: bool = False
+    ):
+        """Opens the folder, or creates it.
 
         Args:
             folder: of this run's checkpoints.
             keep: the newest so many steps stay, from 1.
             keep_every: steps that are multiples of it stay too; 0 for none.
+            reading: of another run, which may be alive: nothing is created, moved or removed.
 
         Raises:
             EmoconvError: the folder cannot be made.
@@ -53,8 +54,10 @@ class Checkpoints:
                 f"keep {keep}, keep_every {keep_every}: at least 1 and at least 0 are allowed"
             )
         self.folder = pathlib.Path(os.path.abspath(folder))
+        self._reading = reading
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            if not reading:
+                self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise EmoconvError(f"{folder}: cannot be created ({error.strerror})") from None
         self._keep, self._keep_every = keep, keep_every
@@ -96,7 +99,7 @@ class Checkpoints:
         """
         about = json.loads(json.dumps(about))  # the caller may change its own later
         self.wait()
-        self._by_first(lambda: self._make_room(step))
+        by_first(lambda: self._make_room(step))
         try:
             with _context():
                 writing = ORBAX.save_async(
@@ -117,12 +120,14 @@ class Checkpoints:
         step, saving = self._saving
         error = saving.exception()
         self._saving = None
-        self._agree(self._failure(step, error) if error else "", cause=error)
+        raise_together(self._failure(step, error) if error else "", cause=error)
 
     def restore(
         self, like: dict[str, Any], log: Callable[[str], None] = print
     ) -> tuple[dict[str, Any], dict[str, Any]] | None:
         """Returns the newest readable step; damaged ones after it are set aside in `corrupt/`.
+
+        Who is only reading another run sets nothing aside.
 
         Args:
             like: a state of the same structure; its arrays or `jax.ShapeDtypeStruct` say how the
@@ -137,8 +142,8 @@ class Checkpoints:
                 is of another network.
         """
         self.wait()
-        chosen = self._by_first(lambda: self._newest_readable(log))
-        answer = _gather("" if chosen is None else str(chosen))[0]
+        chosen = by_first(lambda: self._newest_readable(log))
+        answer = gather("" if chosen is None else str(chosen))[0]
         if not answer:
             return None
         step = int(answer)
@@ -160,6 +165,8 @@ class Checkpoints:
         """Returns the complete steps, oldest first."""
         try:
             found = [path.name for path in self.folder.iterdir() if path.is_dir()]
+        except FileNotFoundError:  # of another run, which has none yet
+            return []
         except OSError as error:
             raise EmoconvError(f"{self.folder}: cannot be read ({error.strerror})") from None
         return sorted(int(name) for name in found if STEP.fullmatch(name))
@@ -208,23 +215,6 @@ class Checkpoints:
                     f"{self.folder}: old step {step} could not be removed: {_reason(error)}"
                 ) from error
 
-    def _agree(self, problem: str, cause: BaseException | None = None) -> None:
-        """Raises in every process the first problem that any of them has."""
-        for met in _gather(problem):
-            if met:
-                raise EmoconvError(met) from cause
-
-    def _by_first(self, work: Callable[[], Any]) -> Any:
-        """Has process 0 do the work; what it raises is raised in every process."""
-        result, problem = None, ""
-        if jax.process_index() == 0:
-            try:
-                result = work()
-            except EmoconvError as error:
-                problem = str(error)
-        self._agree(problem)
-        return result
-
     def _newest_readable(self, log: Callable[[str], None]) -> int | None:
         damaged: dict[int, str] = {}
         for step in reversed(self._steps()):
@@ -250,6 +240,9 @@ class Checkpoints:
         return None
 
     def _set_aside(self, step: int, damage: str, log: Callable[[str], None]) -> None:
+        if self._reading:
+            log(f"{self.folder}: step {step} is damaged ({damage})")
+            return
         folder = self.folder.parent / SET_ASIDE
         target, number = folder / str(step), 1
         while target.exists():
@@ -307,13 +300,3 @@ def _reason(error: BaseException) -> str:
     text = " ".join(str(error).split()) or type(error).__name__
     told = re.search(r"os_error_code='(\d+)'", text)  # as TensorStore words it
     return os.strerror(int(told.group(1))) if told else text[:300]
-
-
-def _gather(message: str) -> list[str]:
-    """Returns the message of every process, by its index. All processes must call it."""
-    if jax.process_count() == 1:
-        return [message]
-    line = message.encode("utf-8")[:MESSAGE_BYTES]
-    padded = np.frombuffer(line.ljust(MESSAGE_BYTES, b"\0"), np.uint8)
-    rows = np.asarray(multihost_utils.process_allgather(padded))
-    return [row.tobytes().rstrip(b"\0").decode("utf-8", errors="replace") for row in rows]

@@ -92,7 +92,9 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
     given = (flags.coordinator, flags.host, flags.hosts)
     if flags.distributed or any(value is not None for value in given):
         if flags.dry_run:
-            print(f"not joining other hosts: {given if any(given) else 'found out by JAX'}")
+            print(
+                f"not joining other hosts: {given if set(given) != {None} else 'found out by JAX'}"
+            )
         else:
             hosts.start(*given)
     devices = _devices(flags.devices)
@@ -125,10 +127,12 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
 
 
 def _devices(count: int) -> list:
-    """Returns the first devices, or refuses more than there are."""
+    """Returns the first devices, or refuses more than there are, and a share of many hosts'."""
     import jax
 
     found = jax.devices()
+    if jax.process_count() > 1 and count not in (0, len(found)):
+        raise UsageError(f"--devices: found {count}, many hosts use all, {len(found)}")
     if count > len(found):
         raise UsageError(f"--devices: found {count}, allowed is 0 to {len(found)}")
     return found[: count or None]
@@ -150,5 +154,5 @@ def _dry_run(config: TrainingConfig, devices: list, flags: absl_flags.FlagValues
         path = getattr(flags, name)
         if path:
             print(f"{name}: {path} ({'there' if pathlib.Path(path).exists() else 'not there'})")
-    print("dry run: nothing was read or written")
+    print("dry run: no features were read, nothing was written")
     return 0

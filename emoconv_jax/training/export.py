@@ -49,7 +49,7 @@ def export(
     trainee = make_trainee(run, statistics)
     one = dataclasses.replace(run, parallel="jit", shard_state=False)
     parallel = Parallel(one, trainee, make_optimizer(run), jax.devices()[:1])
-    with Checkpoints(workdir / start.CHECKPOINTS) as checkpoints:
+    with Checkpoints(workdir / start.CHECKPOINTS, reading=True) as checkpoints:
         found = checkpoints.restore(vars(parallel.abstract_state()))
     if not found:
         raise EmoconvError(f"{workdir / start.CHECKPOINTS}: holds no complete checkpoint")

@@ -36,6 +36,7 @@ LOADED_S = time.time()  # all hosts meet after this: a report from before is of 
 MEETING_S = 300.0  # how long a host waits for the others at the start
 PARTING_S = 60  # and at the end, so that one that failed alone soon ends the others as well
 LAST_WORDS_S = 10.0  # for what a hung file system may keep the watchdog from finding out
+AGREE_STEPS = 10  # between the steps at which hosts ask each other whether to save or to stop
 BEAT_S, ALIVE_S = 1.0, 10.0  # a new step is written after the one, the same again after the other
 SILENT_S = 30.0  # without a report, a process no longer runs
 STDERR = 2  # the descriptor: sys.stderr may be locked by whoever hangs
@@ -141,7 +142,9 @@ def agree(wishes: tuple[bool, ...]) -> tuple[bool, ...]:
 
 
 class Stop:
-    """Remembers SIGTERM or SIGINT while it is entered; SIGINT after that ends the process at once.
+    """Remembers SIGTERM or SIGINT while it is entered; SIGINT after that kills the process.
+
+    Nothing saved is lost by that, see `checkpointing.checkpoints`.
 
     Attributes:
         asked: the first signal's name, "" before it comes.
@@ -159,9 +162,9 @@ class Stop:
             signal.signal(number, handler or signal.SIG_DFL)  # None: it was not Python's
 
     def _note(self, number: int, _: object) -> None:
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
         self.asked = self.asked or signal.Signals(number).name
+        # the system's own: an exception would have to wait for a save, or for a device that hangs
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @dataclasses.dataclass(frozen=True)

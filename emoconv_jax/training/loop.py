@@ -8,6 +8,7 @@ many processes the first one prints and records; all of them stop and save at th
 import collections
 import contextlib
 import dataclasses
+import hashlib
 import pathlib
 import time
 from collections.abc import Callable, Iterator
@@ -16,9 +17,10 @@ from typing import Any
 import jax
 import numpy as np
 
+from emoconv_jax.checkpointing.agreement import by_first, gather
 from emoconv_jax.checkpointing.checkpoints import Checkpoints
 from emoconv_jax.config import TrainingConfig, to_dict
-from emoconv_jax.errors import UsageError
+from emoconv_jax.errors import EmoconvError, UsageError
 from emoconv_jax.pipeline.batches import Batch, Batches
 from emoconv_jax.pipeline.readers import READERS, prefetch_to_device
 from emoconv_jax.pipeline.store import FeatureStore
@@ -29,15 +31,15 @@ from emoconv_jax.training.parallel import Keys, Metrics, Parallel
 from emoconv_jax.training.progress import Progress
 from emoconv_jax.training.selection import (
     choose,
+    fingerprint,
     statistics_of,
     training_batches,
     validation_batches,
 )
-from emoconv_jax.training.start import CHECKPOINTS, claim, first_state
+from emoconv_jax.training.start import CHECKPOINTS, check, check_data, claim, first_state
 from emoconv_jax.training.state import TrainState, make_optimizer, schedule_of
 from emoconv_jax.training.trainees import make_trainee, parameter_count
 
-VALIDATION_BATCHES = 4
 IN_FLIGHT = 2  # steps that may be under way on the devices while the host goes on
 
 
@@ -114,8 +116,9 @@ def train(
     parallel = Parallel(config, trainee, make_optimizer(config), devices)
     selection = choose(store, config, config.splits)
     batches = training_batches(config, store, selection)
-    if leads:
-        claim(workdir, config, care.override)
+    data = fingerprint(store, selection)
+    _same_everywhere(config, care, data)
+    by_first(lambda: check(workdir, config, care.override))
     keys = parallel.keys(config.seed)
     log(announcement(config, parallel))
     log(_amount(store, selection))
@@ -130,10 +133,12 @@ def train(
             state, about = first_state(
                 parallel, checkpoints, keys.init, log, other_run=other_run, initial=initial
             )
+        check_data(about, data, care.override)
+        by_first(lambda: claim(workdir, config))
         first = int(state.step)
         progress = Progress(
             workdir, config, log, report=care.report, first=first, window=about.get("window"),
-            goodput=goodput, quiet=not leads, **_rates(parallel, batches),
+            goodput=goodput, quiet=not leads, **_rates(config, parallel, batches),
         )  # fmt: skip
         read = READERS[config.reader](batches, first, config.steps)
         watched = validation_batches(config, store) if care.validate else None
@@ -143,17 +148,9 @@ def train(
         enter(progress)
         reader = enter(contextlib.closing(prefetch_to_device(read, put=parallel.put)))
         run = _Run(
-            config,
-            care,
-            parallel,
-            checkpoints,
-            progress,
-            watchdog,
-            reader,
-            keys,
-            watched,
-            listening,
-        )
+            config, care, parallel, checkpoints, progress, watchdog, reader, keys, watched,
+            listening, data,
+        )  # fmt: skip
         return run.to_the_end(state, first, stop, log)
 
 
@@ -192,6 +189,7 @@ class _Run:
     keys: Keys
     watched: Batches | None
     listening: Listening | None
+    data: str
 
     def __post_init__(self) -> None:
         self.goodput = self.progress.goodput
@@ -199,6 +197,7 @@ class _Run:
         self.saved_s = time.monotonic()
         self._under_way: collections.deque[tuple[int, Metrics]] = collections.deque()
         self._compiled: set[tuple[int, ...]] = set()
+        self._validated = False
 
     def to_the_end(
         self, state: TrainState, first: int, stop: hosts.Stop, log: Callable[[str], None]
@@ -234,13 +233,14 @@ class _Run:
     def _validate(self, state: TrainState, number: int, batches: Batches) -> None:
         """Records each term's mean over the first validation batches, with fixed noise."""
         self._settle()
-        with self.goodput.of("validating"):
-            sums: dict[str, np.ndarray] = {}
-            for i in range(VALIDATION_BATCHES):
+        sums: dict[str, np.ndarray] = {}
+        for i, key in enumerate(self.keys.watch):
+            with self.goodput.of("validating" if self._validated else "compiling"):
                 batch = self.parallel.put(batches.at(i))
-                terms = self.parallel.evaluate(state.ema_params, batch, self.keys.watch)
+                terms = self.parallel.evaluate(state.ema_params, batch, key)
                 for name, pair in terms.items():
                     sums[name] = sums.get(name, np.zeros(2)) + np.array(pair, dtype=np.float64)
+            self._validated = True
         means = {name: float(total / count) for name, (total, count) in sums.items() if count}
         self.progress.validation(number, means)
 
@@ -262,8 +262,9 @@ class _Run:
         """Saves where it is time to; says whether all hosts are to stop before the end."""
         ending = number == self.config.steps
         due = time.monotonic() - self.saved_s > self.care.save_s
-        if jax.process_count() == 1 or number % self.care.report == 0 or ending:
-            asked, due = hosts.agree((asked, due))
+        if jax.process_count() == 1 or number % hosts.AGREE_STEPS == 0 or ending:
+            with self.goodput.of("stepping"):  # which is what the others are waited for
+                asked, due = hosts.agree((asked, due))
         else:
             asked = due = False
         kept = self.care.keep_every and number % self.care.keep_every == 0
@@ -281,8 +282,8 @@ class _Run:
         """Returns what is stored with a state: how it came about, and what follows it."""
         return {
             "step": number,
-            "next_example": number * self.config.batch,
             "seed": self.config.seed,
+            "data": self.data,
             "config": to_dict(self.config),
             "window": self.progress.window(),
         }
@@ -298,16 +299,22 @@ class _Run:
             self.progress.step(number, values)
 
 
-def _rates(parallel: Parallel, batches: Batches) -> dict[str, float]:
-    """Returns a step's arithmetic and the devices' peak, where the latter is known."""
+def _same_everywhere(config: TrainingConfig, care: Care, data: str) -> None:
+    """Refuses hosts that were started with other settings or features than the first."""
+    told = gather(hashlib.sha256(f"{config} {care} {data}".encode()).hexdigest())
+    for host, text in enumerate(told):
+        if text != told[0]:
+            raise EmoconvError(f"host {host} has other settings or features than host 0")
+
+
+def _rates(config: TrainingConfig, parallel: Parallel, batches: Batches) -> dict[str, Any]:
+    """Returns a step's arithmetic and the devices' peak, where all steps need the same of both."""
     peaks = [peak_flops(device.device_kind) for device in parallel.devices]
     known = [peak for peak in peaks if peak is not None]
-    if len(known) < len(peaks):
+    if len(known) < len(peaks) or config.crop == "whole":
         return {}
-    return {
-        "peak_flops": sum(known),
-        "flops_per_step": parallel.flops_per_step(batches.at(0)),
-    }
+    flops = parallel.flops_per_step(batches.at(0))
+    return {"peak_flops": sum(known), "flops_per_step": flops}
 
 
 def _amount(store: FeatureStore, selection: np.ndarray) -> str:

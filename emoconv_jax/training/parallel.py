@@ -24,11 +24,14 @@ from emoconv_jax.errors import UsageError
 from emoconv_jax.pipeline.batches import Batch
 from emoconv_jax.shapes import Array, Key
 from emoconv_jax.training.state import TrainState, init_state
-from emoconv_jax.training.step import evaluate_step, train_step
+from emoconv_jax.training.step import evaluate_step, identity, train_step
 from emoconv_jax.training.trainees import Terms, Trainee
 
 AXIS = "data"
+VALIDATION_BATCHES = 4
 BACKWARD = 3  # a step by its forward pass: each product has two derivatives, of the same size
+# on CPU, XLA otherwise finds that what is computed again is there already, and keeps it
+KEEP_REMAT = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 Metrics = dict[str, Array]
 
 
@@ -38,12 +41,12 @@ class Keys(NamedTuple):
     Attributes:
         init: draws initial parameters.
         step: of all training steps.
-        watch: of validation, the same whenever it comes.
+        watch: of each batch of a validation, the same whenever it comes.
     """
 
     init: Key[Array, ""]
     step: Key[Array, ""]
-    watch: Key[Array, ""]
+    watch: tuple[Key[Array, ""], ...]
 
 
 class Parallel:
@@ -64,7 +67,7 @@ class Parallel:
         """Prepares the functions; they are compiled at their first call.
 
         Args:
-            config: `batch`, `accumulate`, `ema`, `parallel` and `shard_state` are read.
+            config: `batch`, `accumulate`, `ema`, `remat`, `parallel` and `shard_state` are read.
             trainee: the network with its loss.
             optimizer: of the run.
             devices: what to run on; None is all there are.
@@ -81,6 +84,8 @@ class Parallel:
             )
         self.trainee, self.optimizer = trainee, optimizer
         self._pmapped = config.parallel == "pmap"
+        on_cpu = self.devices[0].platform == "cpu"
+        self._compiler = KEEP_REMAT if config.remat and on_cpu else {}
         # in this order a process's devices follow each other, as its examples do
         self._mesh = Mesh(np.array(self.devices), (AXIS,), axis_types=(AxisType.Auto,))
         self._examples = NamedSharding(self._mesh, PartitionSpec(AXIS))
@@ -94,6 +99,7 @@ class Parallel:
             accumulate=config.accumulate,
         )
         evaluate = functools.partial(evaluate_step, trainee=trainee)
+        self._copy = jax.jit(identity, out_shardings=self._copied)
         wrap = self._pmap if self._pmapped else self._jit
         self._step = wrap(step, self.state_shardings, (self.state_shardings, self._copied), (0,))
         self._evaluate = wrap(evaluate, self.state_shardings.ema_params, self._copied, ())
@@ -109,7 +115,8 @@ class Parallel:
         """
 
         def make() -> Keys:
-            return Keys(*jax.random.split(jax.random.key(seed), 3))
+            init, step, watch = jax.random.split(jax.random.key(seed), 3)
+            return Keys(init, step, tuple(jax.random.split(watch, VALIDATION_BATCHES)))
 
         return jax.jit(make, out_shardings=self._copied)()
 
@@ -133,7 +140,7 @@ class Parallel:
         """Returns the state's shapes, types and places, which a checkpoint is restored to."""
         return jax.tree.map(
             lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
-            self._state_shapes(),
+            self._state_shapes,
             self.state_shardings,
         )
 
@@ -179,7 +186,7 @@ class Parallel:
         """
         return self._evaluate(params, batch, key)
 
-    def flops_per_step(self, batch: Batch) -> float:
+    def flops_per_step(self, batch: Batch) -> float | None:
         """Returns the arithmetic of a step: three times that of the loss on the whole batch.
 
         What is computed again to save memory is not counted.
@@ -188,8 +195,13 @@ class Parallel:
             batch: this process's examples.
 
         Returns:
-            Floating-point operations on all devices together, as XLA counts them.
+            Floating-point operations on all devices together, as XLA counts them for a CPU, because
+            it does not for other devices; None where JAX was told to keep off the CPU.
         """
+        try:
+            cpu = jax.local_devices(backend="cpu")[0]
+        except RuntimeError:
+            return None
         shapes = jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(
                 (x.shape[0] * jax.process_count(), *x.shape[1:]), x.dtype
@@ -197,8 +209,10 @@ class Parallel:
             batch,
         )
         forward = jax.jit(functools.partial(evaluate_step, trainee=self.trainee))
-        lowered = forward.lower(self._state_shapes().params, shapes, jax.random.key(0))
-        return BACKWARD * float((lowered.cost_analysis() or {}).get("flops", 0.0))
+        with jax.default_device(cpu):
+            lowered = forward.lower(self._state_shapes.params, shapes, jax.random.key(0))
+        flops = (lowered.cost_analysis() or {}).get("flops")
+        return BACKWARD * float(flops) if flops else None
 
     def globally(self, tree: Any) -> Any:
         """Returns arrays of the state as global ones, which a checkpoint is made of.
@@ -222,12 +236,17 @@ class Parallel:
         Returns:
             The same tree on the host.
         """
-        copied = jax.jit(lambda x: x, out_shardings=self._copied)(self.globally(tree))
-        return jax.tree.map(np.asarray, copied)
+        return jax.tree.map(np.asarray, self._copy(self.globally(tree)))
 
     def _jit(self, function: Callable, states: Any, results: Any, donated: tuple) -> Callable:
         places = (states, self._examples, self._copied)
-        return jax.jit(function, in_shardings=places, out_shardings=results, donate_argnums=donated)
+        return jax.jit(
+            function,
+            in_shardings=places,
+            out_shardings=results,
+            donate_argnums=donated,
+            compiler_options=self._compiler,
+        )
 
     def _pmap(self, function: Callable, states: Any, results: Any, donated: tuple) -> Callable:
         del states, results  # whole on every device
@@ -240,6 +259,7 @@ class Parallel:
             devices=self.devices,
         )
 
+    @functools.cached_property
     def _state_shapes(self) -> TrainState:
         return jax.eval_shape(
             lambda key: init_state(self.trainee.init(key), self.optimizer), jax.random.key(0)
@@ -256,4 +276,4 @@ class Parallel:
             longest = max(even, key=lambda axis: leaf.shape[axis])
             return NamedSharding(self._mesh, PartitionSpec(*[None] * longest, AXIS))
 
-        return jax.tree.map(place, self._state_shapes())
+        return jax.tree.map(place, self._state_shapes)

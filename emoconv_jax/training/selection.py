@@ -3,6 +3,7 @@
 Of many processes each reads its own slice of every batch.
 """
 
+import hashlib
 from typing import Any
 
 import jax
@@ -47,6 +48,22 @@ def choose(store: FeatureStore, config: TrainingConfig, splits: tuple[str, ...])
             f"{store.folder}: no utterances for {config.trainee} in splits {', '.join(splits)}"
         )
     return chosen
+
+
+def fingerprint(store: FeatureStore, selection: np.ndarray) -> str:
+    """Returns what a run reads, in words short enough for a message.
+
+    Args:
+        store: prepared features.
+        selection: of it.
+
+    Returns:
+        The number of utterances and a hash of their ids, lengths and labels.
+    """
+    digest = hashlib.sha256()
+    for i in selection:
+        digest.update(f"{store.utterances[int(i)]}\n".encode())
+    return f"{len(selection)} utterances ({digest.hexdigest()[:8]})"
 
 
 def training_batches(config: TrainingConfig, store: FeatureStore, selection: np.ndarray) -> Batches:

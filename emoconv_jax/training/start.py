@@ -27,35 +27,62 @@ CONFIG_FILE, CHECKPOINTS = "config.json", "checkpoints"
 SAME_RUN = ("reader", "accumulate", "remat", "parallel", "shard_state")
 
 
-def claim(workdir: pathlib.Path, config: TrainingConfig, override: bool = False) -> None:
-    """Makes a run's directory and writes its configuration, or checks the one that is there.
+def check(workdir: pathlib.Path, config: TrainingConfig, override: bool = False) -> None:
+    """Refuses a work directory of a run with other settings; writes nothing.
 
     Args:
         workdir: of the run.
         config: what is asked for.
-        override: replaces a configuration that differs.
+        override: lets a configuration differ.
 
     Raises:
-        EmoconvError: a directory that cannot be written, or one of a run with other settings; every
-            difference is listed.
+        EmoconvError: a run with other settings; every difference is listed.
+    """
+    if override or not (workdir / CONFIG_FILE).exists():
+        return
+    differing = differences(read_config(workdir), config)
+    if differing:
+        raise EmoconvError(
+            f"{workdir / CONFIG_FILE}: this run has {'; '.join(differing)}; use a fresh "
+            "--workdir, or --override to go on with the new settings"
+        )
+
+
+def claim(workdir: pathlib.Path, config: TrainingConfig) -> None:
+    """Writes a run's configuration; call it when the run has a state to set out from.
+
+    Args:
+        workdir: of the run; made if absent.
+        config: what has passed `check`.
+
+    Raises:
+        EmoconvError: a directory that cannot be written.
     """
     path = workdir / CONFIG_FILE
-    text = json.dumps(to_dict(config), indent=1) + "\n"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not override:
-            found = read_config(workdir)
-            differing = differences(found, config)
-            if differing:
-                raise EmoconvError(
-                    f"{path}: this run has {'; '.join(differing)}; use a fresh --workdir, or "
-                    "--override to go on with the new settings"
-                )
-            if found == config:
-                return
-        write_text(path, text)
+        write_text(path, json.dumps(to_dict(config), indent=1) + "\n")
     except OSError as error:
         raise EmoconvError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def check_data(about: dict, data: str, override: bool = False) -> None:
+    """Refuses to go on with other data than the run was trained on so far.
+
+    Args:
+        about: what was stored with the newest checkpoint.
+        data: `selection.fingerprint` of what would be read now.
+        override: lets them differ.
+
+    Raises:
+        EmoconvError: they differ.
+    """
+    stored = about.get("data", data)
+    if stored != data and not override:
+        raise EmoconvError(
+            f"--features: this run was trained on {stored}, found {data}; give the same features, "
+            "or --override to go on with these"
+        )
 
 
 def read_config(workdir: pathlib.Path) -> TrainingConfig:
@@ -131,7 +158,7 @@ def first_state(
         log(f"continuing at step {int(state.step)}")
         return state, about
     if other_run:
-        with Checkpoints(other_run / CHECKPOINTS) as others:
+        with Checkpoints(other_run / CHECKPOINTS, reading=True) as others:
             found = others.restore(like, log)
         if not found:
             raise EmoconvError(f"{other_run / CHECKPOINTS}: holds no complete checkpoint")

@@ -1,4 +1,4 @@
-"""What a process of a run does with its checkpoints; started by `test_processes.py`.
+"""What a process of a run does with its checkpoints; started by `test_interrupted.py`.
 
 `killed FOLDER` ends itself in the middle of a save; `several FOLDER INDEX PORT` is one of two
 processes; `devices FOLDER` restores on fewer devices than saved. Prints a line of JSON.

@@ -97,6 +97,19 @@ def test_a_flipped_byte_anywhere_leads_to_the_step_before(folder):
     assert_equal(restore(folder)[0], state(3))
 
 
+def test_who_reads_another_run_changes_nothing_in_it(folder, tmp_path):
+    flip(files(folder / "3")[0], 5)
+    lines: list[str] = []
+    with Checkpoints(folder, reading=True) as checkpoints:
+        found, _ = checkpoints.restore(state(0), lines.append)
+    assert_equal(found, state(2))
+    assert "step 3 is damaged (" in lines[0] and len(lines) == 1
+    assert (folder / "3").is_dir() and not (folder.parent / "corrupt").exists()
+    with Checkpoints(tmp_path / "nowhere", reading=True) as checkpoints:
+        assert checkpoints.restore(state(0)) is None
+    assert not (tmp_path / "nowhere").exists()
+
+
 def emptied(step: pathlib.Path) -> None:
     shutil.rmtree(step)
     step.mkdir()

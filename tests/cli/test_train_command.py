@@ -109,6 +109,8 @@ def test_another_run_a_bundle_or_nothing_is_what_a_run_starts_from(
     assert f"continuing at step {step + 2}" in train("second", "--restore", other, *last)
     nowhere = str(place / "features")
     assert "holds no complete checkpoint" in train("third", "--restore", nowhere, *last)
+    assert not (place / "features" / "checkpoints").exists()
+    assert not (place / "third").exists() or not (place / "third" / "config.json").exists()
     assert "found both" in train("third", "--restore", other, "--bundle", nowhere, *last)
     assert main(["export", other, "--out", str(tmp_path / "mine")]) == 0
     assert f"average_voice: averaged parameters of step {step}" in capsys.readouterr().out

@@ -27,7 +27,7 @@ TINY = {
         "postnet_width": 8,
         "postnet_groups": 4,
     },
-    "score_network": {"width": 8, "groups": 4, "condition_width": 8, "multipliers": (1, 2)},
+    "score_network": {"width": 8, "groups": 4, "condition_width": 8, "multipliers": (1,)},
 }
 TRAINEES = list(TINY)
 

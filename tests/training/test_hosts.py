@@ -71,8 +71,11 @@ for _ in range(2):
         while not stop.asked:
             time.sleep(0.01)
         print(stop.asked, flush=True)
-        while stop.asked == "SIGINT":
-            time.sleep(0.01)
+        try:
+            while stop.asked == "SIGINT":
+                time.sleep(0.01)
+        finally:
+            time.sleep(90 * (stop.asked == "SIGINT"))  # as a save that has to end
 """
 
 
@@ -174,7 +177,7 @@ def test_signals_are_remembered_and_a_second_interrupt_ends(running):
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
-    assert errors.splitlines()[-1] == "KeyboardInterrupt"
+    assert errors == ""  # it was not raised, so that nothing could be waited for
     assert process.returncode == -signal.SIGINT
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import threading
 
 import jax
@@ -16,6 +17,7 @@ from emoconv_jax.pipeline.store import array_path
 from emoconv_jax.training import target_banks
 from emoconv_jax.training.loop import Care
 from emoconv_jax.training.selection import choose, training_batches
+from emoconv_jax.training.start import read_config
 from emoconv_jax.training.trainees import make_trainee
 
 
@@ -158,7 +160,49 @@ def test_initial_parameters_of_another_network_are_named(store, tmp_path):
         train(wide, store, tmp_path / "run", initial=params)
     wide = dataclasses.replace(config, network={**config.network, "condition_width": 16})
     with pytest.raises(EmoconvError, match=r"cond_block_0/bias is \(32,\), the run.* \(64,\)"):
-        train(wide, store, tmp_path / "other", initial=params)
+        train(wide, store, tmp_path / "run", initial=params)
+    train(config, store, tmp_path / "run", initial=params)  # what failed has claimed nothing
+
+
+def test_settings_that_fit_no_checkpoint_leave_the_run_as_it_was(store, tmp_path):
+    config = settings("recogniser", steps=1)
+    train(config, store, tmp_path)
+    other = dataclasses.replace(config, steps=2, network={**config.network, "linear": 16})
+    with pytest.raises(EmoconvError, match=r"step 1 does not fit this run: .*linear"):
+        train(other, store, tmp_path, care=Care(override=True))
+    assert read_config(tmp_path).network["linear"] == config.network["linear"]
+
+
+def test_a_run_goes_on_with_other_features_only_where_it_is_told_to(store, tmp_path):
+    config = settings("recogniser", steps=1)
+    train(config, store, tmp_path)
+    store.utterances[3] = dataclasses.replace(store.utterances[3], emotion="")
+    more = dataclasses.replace(config, steps=2)
+    override = Care(override=True)
+    train(more, store, tmp_path, care=override)
+    store.utterances[4] = dataclasses.replace(store.utterances[4], emotion="")
+    with pytest.raises(EmoconvError, match=r"trained on 7 utterances \(.*\), found 6 utterances"):
+        train(more, store, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_run_of_eight_devices_continues_on_one_two_and_four(store, tmp_path):
+    """The steps after it are the same but for the order of sums."""
+    config = settings("recogniser", batch=8, steps=2)
+    train(config, store, tmp_path / "8", devices=jax.devices(), care=Care(report=1))
+    more = dataclasses.replace(config, steps=4)
+    for count in (1, 2, 4, 8):
+        run = tmp_path / f"on {count}"
+        shutil.copytree(tmp_path / "8", run)
+        care = Care(report=1, override=True)
+        train(more, store, run, devices=jax.devices()[:count], care=care)
+    losses = [
+        [json.loads(line).get("loss") for line in (path / "metrics.jsonl").open()]
+        for path in sorted(tmp_path.glob("on *"))
+    ]
+    found = np.array([[loss for loss in run if loss is not None] for run in losses])
+    assert found.shape == (4, 4)
+    np.testing.assert_allclose(found[:-1], np.broadcast_to(found[-1], (3, 4)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("content", ["{", "[]"])

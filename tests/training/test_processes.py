@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -21,17 +22,15 @@ ROOT = HERE.parent.parent
 WAYS = ("jit", "pmap")
 
 
-@pytest.mark.slow
-def test_two_processes_of_four_devices_equal_one_of_eight(tmp_path):
-    """By jit and by pmap; the losses, the validation and the state, in float32."""
-    store = make_store(tmp_path / FEATURES)
+def two_hosts(folder: pathlib.Path, *ways: str) -> list[subprocess.Popen]:
+    """Starts two processes of four devices each, which meet over loopback."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=4")
-    processes = [
+    return [
         subprocess.Popen(
-            [sys.executable, HERE / "one_host.py", tmp_path, str(host), "2", str(port), *WAYS],
+            [sys.executable, HERE / "one_host.py", folder, str(host), "2", str(port), *ways],
             env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -39,12 +38,28 @@ def test_two_processes_of_four_devices_equal_one_of_eight(tmp_path):
         )
         for host in range(2)
     ]
+
+
+@pytest.mark.slow
+def test_two_processes_of_four_devices_equal_one_of_eight(tmp_path):
+    """By jit, stopped and continued, and by pmap; the losses and the state, in float32."""
+    store = make_store(tmp_path / FEATURES)
+    processes = two_hosts(tmp_path, "jit")
+    for line in iter(processes[0].stdout.readline, ""):
+        if line.startswith("step 2/6"):
+            processes[1].send_signal(signal.SIGTERM)
+    said = [process.communicate(timeout=240)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
+    assert sorted(int(p.name) for p in (tmp_path / "jit/checkpoints").glob("[0-9]*")) == [4]
+    processes = two_hosts(tmp_path, *WAYS)
     care = Care(report=2, validate=4, listen=0)
     whole = train(eight_devices(), store, tmp_path / "one", care=care, devices=jax.devices())
     said = [process.communicate(timeout=240)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
     spoken = [line for line in said[1].splitlines() if not line.startswith("[Gloo]")]
-    assert "step 6/6" in said[0] and spoken == ["done"]  # of two, the first one speaks
+    assert (
+        "continuing at step 4" in said[0] and "step 6/6" in said[0] and spoken == ["done"]
+    )  # of two, the first one speaks
     expected = records(tmp_path / "one")
     assert len(expected) == 4
     for way in WAYS:
