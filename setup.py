@@ -39,8 +39,9 @@ TENSORFLOW = [
     "tensorflow>=2.16; sys_platform != 'linux' or platform_machine != 'x86_64'",
 ]
 BEAM = ["apache-beam>=2.60"]
+HUB = ["huggingface_hub>=1.0"]
 ENCODERS = ["transformers>=4.50"]
-BENCH = ["torch>=2.6"]
+BENCH = ["torch>=2.6", *ENCODERS]
 DEV = [
     "pytest>=8",
     "pytest-xdist>=3.6",
@@ -68,10 +69,11 @@ setup(
         "corpora": CORPORA,
         "tensorflow": TENSORFLOW,
         "beam": BEAM,
+        "hub": HUB,
         "encoders": ENCODERS,
         "bench": BENCH,
-        "dev": DEV + TRAIN + CORPORA + TENSORFLOW + BEAM,
-        "all": TRAIN + CORPORA + TENSORFLOW + BEAM + ENCODERS + BENCH,
+        "dev": DEV + TRAIN + CORPORA + TENSORFLOW + BEAM + HUB + ENCODERS,
+        "all": TRAIN + CORPORA + TENSORFLOW + BEAM + HUB + ENCODERS + BENCH,
     },
     entry_points={"console_scripts": ["emoconv = emoconv_jax.cli.main:main"]},
 )

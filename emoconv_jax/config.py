@@ -135,6 +135,31 @@ class RecogniserConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class Wav2Vec2Config:
+    """wav2vec2 with a head for dimensions of emotion; the defaults are Wagner et al.'s.
+
+    `feature_norm` is "layer" or, on the first convolution alone, "group"; `stable` normalises
+    before attention and feed-forward, not after. `position_` is the positional convolution.
+    """
+
+    sample_rate_hz: int = 16000
+    hidden: int = 1024
+    layers: int = 12
+    heads: int = 16
+    feed_forward: int = 4096
+    conv_channels: tuple[int, ...] = (512,) * 7
+    conv_kernels: tuple[int, ...] = (10, 3, 3, 3, 3, 2, 2)
+    conv_strides: tuple[int, ...] = (5, 2, 2, 2, 2, 2, 2)
+    conv_bias: bool = True
+    feature_norm: str = "layer"
+    stable: bool = True
+    position_kernel: int = 128
+    position_groups: int = 16
+    eps: float = 1e-5
+    dimensions: int = 3
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainingConfig:
     """One training run.
 
@@ -326,8 +351,8 @@ def from_dict(kind: type[Config], data: Any, where: str = "config") -> Config:
     hints = typing.get_type_hints(kind)
     unknown = sorted(set(data) - set(hints))
     if unknown:
-        allowed = ", ".join(hints)
-        raise EmoconvError(f"{_below(where, unknown[0])}: unknown field, allowed are: {allowed}")
+        shown = _below(where, repr(unknown[0])[1:-1][:80])  # the file's author chose it
+        raise EmoconvError(f"{shown}: unknown field, allowed are: {', '.join(hints)}")
     for field in dataclasses.fields(typing.cast(Any, kind)):
         optional = (field.default, field.default_factory) != (dataclasses.MISSING,) * 2
         if field.name not in data and not optional:

@@ -1,5 +1,6 @@
 """Files: written whole or not at all, and JSON that someone else may have written."""
 
+import collections
 import contextlib
 import errno
 import json
@@ -67,16 +68,44 @@ def read_json(path: pathlib.Path, expected: str, most_bytes: int | None = None) 
         The content.
 
     Raises:
-        EmoconvError: absent, too large, unreadable or not JSON.
+        EmoconvError: absent, too large, unreadable, not JSON or with a field that occurs twice.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise EmoconvError(f"{path}: not a regular file")  # a pipe would be waited for
         size = path.stat().st_size
         if most_bytes is not None and size > most_bytes:
             raise EmoconvError(f"{path}: {size} bytes, at most {most_bytes} allowed")
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_bytes(), str(path))
     except FileNotFoundError:
         raise EmoconvError(f"{path}: not found; {expected}") from None
     except OSError as error:
         raise EmoconvError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def parse_json(text: bytes | str, where: str) -> Any:
+    """Parses JSON in which no object has a field twice: readers differ in which one they take.
+
+    Args:
+        text: UTF-8 where bytes.
+        where: what it is, for messages.
+
+    Returns:
+        The content.
+
+    Raises:
+        EmoconvError: not JSON, nested too deeply, or a field that occurs twice, by name.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            ((twice, _),) = collections.Counter(name for name, _ in pairs).most_common(1)
+            raise EmoconvError(f"{where}: field {twice!r:.80} occurs twice")
+        return made
+
+    try:
+        decoded = text.decode("utf-8") if isinstance(text, bytes) else text
+        return json.loads(decoded, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
-        raise EmoconvError(f"{path}: not JSON ({error})") from None
+        raise EmoconvError(f"{where}: not JSON ({error})") from None

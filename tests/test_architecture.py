@@ -55,6 +55,7 @@ OWNERS = {
     "optax": ("training/",),
     "tensorboardX": ("training/",),
     "torch": ("bench/",),
+    "transformers": ("bench/",),
     "absl.flags": ("cli/",),
     "ml_collections": ("config.py", "cli/"),
 }

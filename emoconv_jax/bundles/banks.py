@@ -8,15 +8,17 @@ utterances (EmoMix, section 2.2).
 
 import json
 import pathlib
+import re
 from collections.abc import Sequence
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from emoconv_jax.bundles.headers import check_header
 from emoconv_jax.config import AROUSAL_HIGH, AROUSAL_LOW
 from emoconv_jax.errors import EmoconvError, UsageError
-from emoconv_jax.files import replacing
+from emoconv_jax.files import parse_json, replacing
 from emoconv_jax.shapes import Float, Int
 
 BANKS_FILE = "banks.safetensors"
@@ -24,6 +26,8 @@ LEVELS = tuple(range(int(AROUSAL_LOW), int(AROUSAL_HIGH) + 1))
 LEVEL_NAMES = tuple(f"arousal/{level}" for level in LEVELS)
 SHARE = 0.2
 FEWEST = 20
+# a word that a terminal shows as it is, and not the name of NULL
+EMOTION = re.compile(r"emotion/(?!null$)\w[\w -]{0,39}")
 NULL = "null"  # the condition that training drops the emotion to: all zeros
 
 
@@ -176,14 +180,15 @@ def load_banks(folder: pathlib.Path, width: int) -> Banks:
         raise EmoconvError(f"{path}: not found; the bundle has no target embeddings")
     vectors: dict[str, np.ndarray] = {}
     try:
+        check_header(path)
         with safe_open(path, framework="numpy") as file:
             notes = file.metadata() or {}
             for name in sorted(file.keys()):
                 view = file.get_slice(name)
-                if name not in LEVEL_NAMES and not name.startswith("emotion/"):
+                if name not in LEVEL_NAMES and not EMOTION.fullmatch(name):
                     raise EmoconvError(
-                        f"{path}: unexpected tensor {name}, allowed are arousal/1 to arousal/7 and "
-                        "emotion/NAME"
+                        f"{path}: unexpected tensor {name!r:.80}, allowed are arousal/1 to "
+                        "arousal/7 and emotion/NAME"
                     )
                 if list(view.get_shape()) != [width] or view.get_dtype() != "F32":
                     raise EmoconvError(
@@ -191,12 +196,18 @@ def load_banks(folder: pathlib.Path, width: int) -> Banks:
                         f"[{width}]"
                     )
                 vectors[name] = file.get_tensor(name)
-        made_from = {name: json.loads(text) for name, text in notes.items()}
-    except (SafetensorError, OSError, ValueError, RecursionError) as error:
+        made_from = {
+            name: parse_json(text, f"{path}: damaged file: note {name!r:.80}")
+            for name, text in notes.items()
+        }
+    except (SafetensorError, OSError) as error:
         raise EmoconvError(f"{path}: damaged file ({error})") from None
     for name in LEVEL_NAMES:
         if name not in vectors:
             raise EmoconvError(f"{path}: tensor {name} is missing")
+    for name, made in made_from.items():
+        if name not in vectors or not isinstance(made, dict):
+            raise EmoconvError(f"{path}: damaged file: note {name!r:.80} describes no tensor")
     for name, vector in vectors.items():
         if not np.isfinite(vector).all():
             raise EmoconvError(f"{path}: tensor {name} holds NaN or infinity")

@@ -21,6 +21,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from emoconv_jax.bundles.headers import check_header
 from emoconv_jax.bundles.limits import check_limits
 from emoconv_jax.config import (
     AverageVoiceConfig,
@@ -30,6 +31,7 @@ from emoconv_jax.config import (
     ScoreNetworkConfig,
     SpeakerConfig,
     VocoderConfig,
+    Wav2Vec2Config,
     from_dict,
     to_dict,
 )
@@ -41,21 +43,55 @@ FORMAT = 1
 SHARD_BYTES = 14_000_000  # small enough for any Git host
 HEADER_BYTES = 200  # that a tensor's entry in a file's header takes at most, beside its name
 CONFIG_BYTES = 1 << 20
+HASH_BLOCK_BYTES = 1 << 20
 FLOAT_TYPES = ("F16", "F32")
+
+
+@dataclasses.dataclass(frozen=True)
+class Roles:
+    """Which implementation fills a role.
+
+    Attributes:
+        emotion: "recogniser", the ACRNN, or "wav2vec2", the dimensional recogniser.
+        speaker: "registry", public weights that are fetched once, or "bundle", tensors in it.
+        vocoder: the same.
+    """
+
+    emotion: str = "recogniser"
+    speaker: str = "registry"
+    vocoder: str = "registry"
+
+
+@dataclasses.dataclass(frozen=True)
+class Imported:
+    """Where a part came from.
+
+    Attributes:
+        part: "average_voice", "vocoder" ...
+        format: a key of `inference.importing.FORMATS`.
+        source: name of the file.
+        sha256: of it.
+        licence: of its weights, "unknown" where nobody said.
+    """
+
+    part: str
+    format: str
+    source: str
+    sha256: str
+    licence: str
 
 
 @dataclasses.dataclass(frozen=True)
 class BundleConfig:
     """The content of `config.json`.
 
-    The speaker encoder and the vocoder have no tensors in the folder: they come from the package
-    registry (`porting.registry`).
-
     Attributes:
         name: of the bundle.
         licence: SPDX identifier of the weights.
         format: of the folder, 1.
         mel: settings that every part and the vocoder share.
+        roles: which implementation fills the roles that have several.
+        imported: where parts that were not trained here came from, one entry per part.
     """
 
     name: str
@@ -68,6 +104,15 @@ class BundleConfig:
     recogniser: RecogniserConfig = dataclasses.field(default_factory=RecogniserConfig)
     speaker: SpeakerConfig = dataclasses.field(default_factory=SpeakerConfig)
     vocoder: VocoderConfig = dataclasses.field(default_factory=VocoderConfig)
+    wav2vec2: Wav2Vec2Config = dataclasses.field(default_factory=Wav2Vec2Config)
+    roles: Roles = dataclasses.field(default_factory=Roles)
+    imported: tuple[Imported, ...] = ()
+
+    @property
+    def emotion_width(self) -> int:
+        """Width of the embeddings that the emotion role gives."""
+        own = self.roles.emotion == "recogniser"
+        return self.recogniser.embedding if own else self.wav2vec2.hidden
 
 
 def read_config(folder: pathlib.Path) -> BundleConfig:
@@ -114,20 +159,18 @@ def check_agreement(config: BundleConfig, where: str) -> None:
 
     Raises:
         EmoconvError: a part's size that is not what its neighbours give it, by name, or a score
-            network that needs what a conversion does not give.
+            network without emotion.
     """
     mels, network = config.mel.mels, config.score_network
-    if network.reference_block:
-        raise EmoconvError(
-            f"{where}: score_network.reference_block is true; conversion gives no reference"
-        )
-    upsampled = math.prod(config.vocoder.upsample_rates)
+    if not network.emotion:
+        raise EmoconvError(f"{where}: score_network.emotion is 0; it converts voices, not emotions")
+    upsampled, own = math.prod(config.vocoder.upsample_rates), config.roles.emotion == "recogniser"
     for name, found, expected in (
         ("score_network.mels", network.mels, mels),
         ("average_voice.mels", config.average_voice.mels, mels),
-        ("recogniser.mels", config.recogniser.mels, mels),
-        ("recogniser.bands", config.recogniser.bands, mels // 2),
-        ("score_network.emotion", network.emotion, config.recogniser.embedding),
+        ("recogniser.mels", config.recogniser.mels, mels if own else config.recogniser.mels),
+        ("recogniser.bands", config.recogniser.bands, config.recogniser.mels // 2),
+        ("score_network.emotion", network.emotion, config.emotion_width),
         ("score_network.speaker", network.speaker, config.speaker.embedding),
         ("product of vocoder.upsample_rates", upsampled, config.mel.hop_samples),
     ):
@@ -140,11 +183,18 @@ def fingerprint(folder: pathlib.Path) -> str:
 
     Args:
         folder: of the bundle.
+
+    Raises:
+        EmoconvError: a name of such a file that is a folder, pipe or device.
     """
     digest = hashlib.sha256()
     for path in sorted([folder / CONFIG_FILE, *folder.glob("*.safetensors")]):
-        content = path.read_bytes()
-        digest.update(f"{path.name} {len(content)}\n".encode() + content)
+        if not path.is_file():
+            raise EmoconvError(f"{path}: not a regular file")
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+        with open(path, "rb") as file:
+            while block := file.read(HASH_BLOCK_BYTES):
+                digest.update(block)
     return digest.hexdigest()
 
 
@@ -197,6 +247,21 @@ def save_part(folder: pathlib.Path, role: str, params: Any, dtype: Any = np.floa
         old.unlink()
 
 
+def narrowest(params: Any) -> Any:
+    """Returns the type that stores parameters without changing any: float16 where it can.
+
+    Args:
+        params: nested dict of arrays.
+
+    Returns:
+        np.float16 or np.float32.
+    """
+    leaves: Any = flatten_dict(params).values()
+    with np.errstate(over="ignore"):
+        exact = all(np.array_equal(a, np.asarray(a, np.float16)) for a in leaves)
+    return np.float16 if exact else np.float32
+
+
 def part_files(folder: pathlib.Path, role: str) -> list[pathlib.Path]:
     """Returns the shards of a role, in order of their names.
 
@@ -247,22 +312,22 @@ def load_tensors(files: list[pathlib.Path], template: Any, where: str) -> dict[s
     leaves: Any = flatten_dict(template)
     wanted = {"/".join(path): tuple(leaf.shape) for path, leaf in leaves.items()}
     arrays: dict[str, np.ndarray] = {}
-    try:
-        for path in files:
+    for path in files:
+        try:
+            check_header(path)
             with safe_open(path, framework="numpy") as file:
                 for name in sorted(file.keys()):
-                    _check(file.get_slice(name), name, wanted, where)
+                    _check(file.get_slice(name), name, wanted, str(path))
                     if name in arrays:
-                        raise EmoconvError(f"{where}: tensor {name} is stored twice")
+                        raise EmoconvError(f"{path}: tensor {name} is stored twice")
                     arrays[name] = file.get_tensor(name).astype(np.float32)
-    except (SafetensorError, OSError) as error:
-        raise EmoconvError(f"{where}: damaged file ({error})") from None
+                    if not np.isfinite(arrays[name]).all():
+                        raise EmoconvError(f"{path}: tensor {name} holds NaN or infinity")
+        except (SafetensorError, OSError) as error:
+            raise EmoconvError(f"{path}: damaged file ({error})") from None
     missing = [name for name in wanted if name not in arrays]
     if missing:
         raise EmoconvError(f"{where}: tensor {missing[0]} is missing ({len(missing)} in all)")
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise EmoconvError(f"{where}: tensor {name} holds NaN or infinity")
     return unflatten_dict({tuple(name.split("/")): array for name, array in arrays.items()})
 
 
@@ -270,9 +335,11 @@ def _check(view: Any, name: str, wanted: dict[str, tuple[int, ...]], where: str)
     """Refuses a tensor by its header, before its data is read."""
     shape = tuple(view.get_shape())
     if name not in wanted:
-        raise EmoconvError(f"{where}: unexpected tensor {name} {shape}")
+        raise EmoconvError(f"{where}: unexpected tensor {name!r:.80} {shape!r:.80}")
     if shape != wanted[name]:
-        raise EmoconvError(f"{where}: tensor {name} has shape {shape}, expected {wanted[name]}")
+        raise EmoconvError(
+            f"{where}: tensor {name} has shape {shape!r:.80}, expected {wanted[name]}"
+        )
     if view.get_dtype() not in FLOAT_TYPES:
         allowed = ", ".join(FLOAT_TYPES)
         raise EmoconvError(f"{where}: tensor {name} is {view.get_dtype()}, allowed are {allowed}")

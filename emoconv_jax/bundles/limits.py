@@ -12,6 +12,7 @@ from emoconv_jax.diffusion.heads import HEADS
 from emoconv_jax.diffusion.plan import MOST_GUIDANCE
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.models.score_network import CONDITIONING
+from emoconv_jax.models.wav2vec2 import FEATURE_NORMS
 
 NUMBERS: dict[str, tuple[float, float]] = {
     "mel.sample_rate_hz": (8000, 48000),
@@ -36,6 +37,10 @@ WORDS = {
     "score_network.head": HEADS,
     "score_network.conditioning": CONDITIONING,
     "diffusion.latent": LATENTS,
+    "wav2vec2.feature_norm": FEATURE_NORMS,
+    "roles.emotion": ("recogniser", "wav2vec2"),
+    "roles.speaker": ("registry", "bundle"),
+    "roles.vocoder": ("registry", "bundle"),
 }
 LONGEST_LIST, LONGEST_TEXT = 16, 200
 
@@ -60,6 +65,8 @@ def check_limits(config: Any, where: str) -> None:
                 raise EmoconvError(
                     f"{where}: {name} has {len(value)} characters, at most {LONGEST_TEXT} allowed"
                 )
+            if not value.isprintable():  # it is shown on terminals and written into model cards
+                raise EmoconvError(f"{where}: {name} is {value!r:.80}, a line of text is needed")
         elif isinstance(value, tuple):
             if len(value) > LONGEST_LIST:
                 raise EmoconvError(

@@ -11,16 +11,42 @@ from emoconv_jax.errors import EmoconvError, UsageError
 from emoconv_jax.models.average_voice import AverageVoiceEncoder
 from emoconv_jax.models.recogniser import Recogniser
 from emoconv_jax.models.score_network import ScoreNetwork
+from emoconv_jax.models.speaker import PARTIAL_FRAMES, SpeakerEncoder
+from emoconv_jax.models.vocoder import Vocoder
+from emoconv_jax.models.wav2vec2 import DimensionalRecogniser, check_wav2vec2, least_samples
 
-ROLES = ("score_network", "average_voice", "recogniser")
+ROLES = ("score_network", "average_voice", "recogniser")  # those that are trained here
+PARTS = (*ROLES, "wav2vec2", "speaker", "vocoder")
+Network = (
+    ScoreNetwork
+    | AverageVoiceEncoder
+    | Recogniser
+    | DimensionalRecogniser
+    | SpeakerEncoder
+    | Vocoder
+)
 FRAMES = 16  # of the example that shapes are traced with; any number gives the same parameters
 
 
-def network_of(role: str, config: BundleConfig) -> ScoreNetwork | AverageVoiceEncoder | Recogniser:
+def parts_of(config: BundleConfig) -> tuple[str, ...]:
+    """Returns the parts whose tensors a bundle that converts must hold.
+
+    Args:
+        config: of the bundle.
+
+    Returns:
+        Some of PARTS.
+    """
+    roles = config.roles
+    own = [name for name in ("speaker", "vocoder") if getattr(roles, name) == "bundle"]
+    return ("score_network", "average_voice", roles.emotion, *own)
+
+
+def network_of(role: str, config: BundleConfig) -> Network:
     """Returns the Linen module that fills a role.
 
     Args:
-        role: one of ROLES.
+        role: one of PARTS.
         config: of the bundle.
 
     Returns:
@@ -35,14 +61,20 @@ def network_of(role: str, config: BundleConfig) -> ScoreNetwork | AverageVoiceEn
         return AverageVoiceEncoder(config.average_voice)
     if role == "recogniser":
         return Recogniser(config.recogniser)
-    raise UsageError(f"role: found {role!r}, allowed are {', '.join(ROLES)}")
+    if role == "wav2vec2":
+        return DimensionalRecogniser(config.wav2vec2)
+    if role == "speaker":
+        return SpeakerEncoder(config.speaker)
+    if role == "vocoder":
+        return Vocoder(config.vocoder)
+    raise UsageError(f"role: found {role!r}, allowed are {', '.join(PARTS)}")
 
 
 def template_of(role: str, config: BundleConfig) -> Any:
     """Returns names, shapes and types of a role's variables, without computing any.
 
     Args:
-        role: one of ROLES.
+        role: one of PARTS.
         config: of the bundle.
 
     Returns:
@@ -58,7 +90,14 @@ def template_of(role: str, config: BundleConfig) -> Any:
         sizes = config.score_network
         conditions = jnp.zeros((1, sizes.speaker)), jnp.zeros((1, sizes.emotion))
         inputs = (mel, mel, mask, jnp.zeros((1,)), *conditions)
+    if role == "vocoder":
+        inputs = (mel,)
+    if role == "speaker":
+        inputs = (jnp.zeros((1, PARTIAL_FRAMES, config.speaker.mels)),)
     try:
+        if role == "wav2vec2":
+            check_wav2vec2(config.wav2vec2)
+            inputs = (jnp.zeros((1, least_samples(config.wav2vec2))),) * 2
         return jax.eval_shape(network.init, jax.random.key(0), *inputs)
     except (EmoconvError, ValueError, TypeError, ArithmeticError, LookupError) as error:
         # A foreign config.json may ask for 0 heads or 7 groups of 48 channels.
@@ -71,7 +110,7 @@ def load_variables(folder: pathlib.Path, role: str, config: BundleConfig | None 
 
     Args:
         folder: of the bundle.
-        role: one of ROLES.
+        role: one of PARTS.
         config: where it has been read already.
 
     Returns:
@@ -89,7 +128,7 @@ def load_parameters(folder: pathlib.Path, role: str) -> Any:
 
     Args:
         folder: of the bundle.
-        role: one of ROLES.
+        role: one of PARTS.
 
     Returns:
         The collection `params`.

@@ -1,6 +1,7 @@
 """Times parts of emoconv on this machine. Let nothing else run beside it.
 
 usage: emoconv bench [score_network] [--bundle BUNDLE] [--seconds 5] [--rounds 9]
+       emoconv bench encoders [--seconds 5] [--rounds 9]
        emoconv bench batches [--features FEATURES]
        emoconv bench preparation --corpus CORPUS [--utterances 100]
        emoconv bench training [--config configs/paper.py:score_network] [--config.FIELD VALUE ...]
@@ -9,6 +10,8 @@ usage: emoconv bench [score_network] [--bundle BUNDLE] [--seconds 5] [--rounds 9
 score_network  one evaluation beside its PyTorch twin, in alternating runs. Both have the same
                random weights at the bundle's sizes and the same input; the outputs are compared
                first. Needs PyTorch (extra `bench`).
+encoders       one pass of wav2vec2, of the speaker and of the average-voice encoder, each at its
+               published size with random weights, beside PyTorch (extra `bench`).
 batches        crops per second of the plain and the tf.data reader, and seconds to the first batch
                at step 0 and at step 1 000 000; of FEATURES, else of a made-up store, also of one
                with 150 000 utterances. tf.data needs the extra `tensorflow`.
@@ -74,6 +77,7 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
     """
     parts = {
         "score_network": _score_network,
+        "encoders": _encoders,
         "batches": _batches,
         "preparation": _preparation,
         "training": _training,
@@ -89,9 +93,7 @@ def _score_network(flags: absl_flags.FlagValues) -> None:
     try:
         from emoconv_jax.bench.score_network import compare
     except ModuleNotFoundError as error:
-        raise EmoconvError(
-            f"{error.name} is not installed; `pip install -e .[bench]` has it"
-        ) from None
+        raise _lacking(error) from None
     from emoconv_jax.bundles.format import read_config
 
     config = read_config(pathlib.Path(flags.bundle)).score_network
@@ -102,6 +104,27 @@ def _score_network(flags: absl_flags.FlagValues) -> None:
         median, low, high = statistics.median(times), min(times), max(times)
         print(f"{name:<14}{median * 1e3:8.1f} ms   ({low * 1e3:.1f} .. {high * 1e3:.1f})")
     print(f"ratio of medians: {found.ratio:.2f} (ours computes {found.padded_frames} frames)")
+
+
+def _encoders(flags: absl_flags.FlagValues) -> None:
+    try:
+        from emoconv_jax.bench.encoders import ENCODERS, compare
+    except ModuleNotFoundError as error:
+        raise _lacking(error) from None
+    print(f"{flags.seconds:g} s, {os.cpu_count()} cores, medians of {flags.rounds} (ms)")
+    print(f"{'':<16}{'emoconv':>10}{'PyTorch':>10}{'ratio':>8}   greatest difference")
+    for name in ENCODERS:
+        found = compare(name, flags.seconds, flags.rounds, threads=os.cpu_count() or 1)
+        ours, twin = (statistics.median(times) * 1e3 for times in (found.ours_s, found.twin_s))
+        print(
+            f"{name:<16}{ours:>10.1f}{twin:>10.1f}{found.ratio:>8.2f}   "
+            f"{found.difference:.1e} of {found.scale:.2g}"
+        )
+
+
+def _lacking(error: ModuleNotFoundError) -> EmoconvError:
+    """Returns what to install."""
+    return EmoconvError(f"{error.name} is not installed; `pip install -e .[bench]` has it")
 
 
 def _batches(flags: absl_flags.FlagValues) -> None:

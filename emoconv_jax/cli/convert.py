@@ -8,6 +8,8 @@ IN are audio files (WAV, FLAC, OGG, MP3; up to 60 s each). DIR gets one file per
 names emotions with weights that are normalised to sum to one; with --base the early steps follow
 the base emotion and --strength, 0..1, says how much of the mix the middle steps take.
 
+The bundle is a folder or, as --bundle ORG/NAME --revision V, a repository on the Hugging Face Hub.
+
 A file that fails is named, the others are converted, and the exit code is 1.
 """
 
@@ -30,7 +32,8 @@ def define(flags: absl_flags.FlagValues) -> None:
     """
     text, number = absl_flags.DEFINE_string, absl_flags.DEFINE_float
     text("out", None, "folder for the converted files", flag_values=flags)
-    text("bundle", BUNDLE, "the model", flag_values=flags)
+    text("bundle", BUNDLE, "the model: a folder, or ORG/NAME on the Hub", flag_values=flags)
+    text("revision", None, "branch, tag or commit of a bundle on the Hub", flag_values=flags)
     text("format", "wav", "of the output: wav or flac", flag_values=flags)
     number("arousal", None, "target arousal, 1 calm .. 7 excited", flag_values=flags)
     text("mix", None, "emotions and weights, as happy:0.6,surprised:0.4", flag_values=flags)
@@ -101,10 +104,11 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
         raise UsageError("--out: missing; name the folder for the converted files")
     if flags.format not in ("wav", "flac"):
         raise UsageError(f"--format: found {flags.format!r}, allowed are wav, flac")
-    out, folder = pathlib.Path(flags.out), pathlib.Path(flags.bundle)
+    out = pathlib.Path(flags.out)
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out: {out} is a file, a folder is needed")
     targets = _targets([pathlib.Path(p) for p in positional], out, flags.format)
+    from emoconv_jax.bundles.hub import Source, fetch
     from emoconv_jax.inference.converter import EmotionConverter, open_bundle
     from emoconv_jax.inference.request import Request, resolve
 
@@ -122,11 +126,12 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
     }
     wanted = Request(**request)
     wanted.plan()  # wrong usage ends here or, where the bundle's names decide, at `resolve`
+    folder, commit = fetch(flags.bundle, flags.revision)
     config, banks = open_bundle(folder)
     wanted, _, _ = resolve(wanted, config, banks)
     for note in wanted.notes():
         print(note, file=sys.stderr)
-    converter = EmotionConverter(folder, config, banks)
+    converter = EmotionConverter(folder, config, banks, Source(flags.bundle, commit))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

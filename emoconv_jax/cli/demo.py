@@ -33,7 +33,9 @@ def define(flags: absl_flags.FlagValues) -> None:
         flags: gets them.
     """
     absl_flags.DEFINE_string("out", "demo_output", "folder of the result", flag_values=flags)
-    absl_flags.DEFINE_string("bundle", BUNDLE, "the model", flag_values=flags)
+    absl_flags.DEFINE_string(
+        "bundle", BUNDLE, "a folder, or ORG/NAME on the Hub", flag_values=flags
+    )
     absl_flags.DEFINE_integer("steps", 30, "of the solver", 1, flag_values=flags)
     absl_flags.DEFINE_integer("seed", 0, "of the noise", flag_values=flags)
 
@@ -58,6 +60,7 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
 
     from emoconv_jax.audio.reading import read_audio
     from emoconv_jax.audio.writing import write_audio
+    from emoconv_jax.bundles.hub import Source, fetch
     from emoconv_jax.evaluation.measures import measure
     from emoconv_jax.evaluation.page import HEADINGS, Item, draw, figures, write_page
     from emoconv_jax.inference.converter import (
@@ -68,13 +71,14 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
     )
     from emoconv_jax.inference.request import Request, resolve
 
-    config, banks = open_bundle(pathlib.Path(flags.bundle))
+    folder, commit = fetch(flags.bundle)
+    config, banks = open_bundle(folder)
     common = {"steps": flags.steps, "seed": flags.seed}
     wanted = [resolve(Request(**target, **common), config, banks) for target in TARGETS.values()]
     mel = config.mel
     audio = read_audio(source, mel.sample_rate_hz, max_seconds=MOST_SECONDS)
     print("loading the networks", flush=True)
-    converter = EmotionConverter(pathlib.Path(flags.bundle), config, banks)
+    converter = EmotionConverter(folder, config, banks, Source(flags.bundle, commit))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

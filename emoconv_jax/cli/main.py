@@ -7,6 +7,7 @@ only when it is called, so that `emoconv --help` answers at once.
 
 import importlib
 import io
+import keyword
 import sys
 from types import ModuleType
 
@@ -22,8 +23,10 @@ COMMANDS = {
     "data_report": "show what prepared features hold, and what will hurt",
     "train": "train the recogniser, the average-voice encoder or the score network",
     "export": "write what a run has trained as a part of a bundle",
+    "import": "take public weights of other systems into a bundle",
+    "encode": "say what the encoders hear in recordings: voice, emotion, arousal",
     "evaluate": "measure conversions of held-out speech",
-    "bench": "time the score network, training, batches or preparation on this machine",
+    "bench": "time the networks, training, batches or preparation on this machine",
 }
 FLAGS_ONLY = ("train", "evaluate")  # every other command takes files or folders as well
 HELP = ("-h", "--help", "-help", "help")
@@ -51,7 +54,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     if name not in COMMANDS:
         return _fail(f"{name}: no such command, allowed are {', '.join(COMMANDS)}", 2)
-    module = importlib.import_module(f"emoconv_jax.cli.{name}")
+    stem = name + "_" * keyword.iskeyword(name)  # `import` cannot be a module's name
+    module = importlib.import_module(f"emoconv_jax.cli.{stem}")
     flags = absl_flags.FlagValues()
     module.define(flags)
     if any(word in HELP[:3] for word in rest):
@@ -118,7 +122,7 @@ def _overview() -> str:
 def _help(name: str, module: ModuleType, flags: absl_flags.FlagValues) -> str:
     """Returns a command's docstring and its flags with defaults."""
     lines = [(module.__doc__ or "").strip(), "", "flags"]
-    own = flags.get_flags_for_module(f"emoconv_jax.cli.{name}")
+    own = flags.get_flags_for_module(module.__name__)
     width = 2 + max(len(flag.name) for flag in own)
     for flag in sorted(own, key=lambda f: f.name):
         nothing = flag.default in (None, "", False) or flag.default == []

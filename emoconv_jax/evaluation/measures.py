@@ -4,10 +4,9 @@ import dataclasses
 
 import numpy as np
 
-from emoconv_jax.audio.mel import log_mel
 from emoconv_jax.audio.prosody import level_db, median_f0_hz, set_level
 from emoconv_jax.config import MelConfig
-from emoconv_jax.inference.encoders import EmotionRole
+from emoconv_jax.inference.encoders import DimensionalRole, EmotionRole
 from emoconv_jax.inference.speaker import SpeakerRole
 from emoconv_jax.shapes import Float
 
@@ -34,7 +33,10 @@ class Measures:
 
 
 def measure(
-    audio: Float[np.ndarray, " n"], mel: MelConfig, emotion: EmotionRole, speaker: SpeakerRole
+    audio: Float[np.ndarray, " n"],
+    mel: MelConfig,
+    emotion: EmotionRole | DimensionalRole,
+    speaker: SpeakerRole,
 ) -> Measures:
     """Measures a waveform.
 
@@ -50,8 +52,8 @@ def measure(
     rate_hz = mel.sample_rate_hz
     equal = set_level(audio, EQUAL_LEVEL_DB, rate_hz)
     return Measures(
-        arousal=emotion(log_mel(audio, mel)).arousal,
-        arousal_equal_level=emotion(log_mel(equal, mel)).arousal,
+        arousal=emotion.hear(audio, rate_hz).arousal,
+        arousal_equal_level=emotion.hear(equal, rate_hz).arousal,
         f0_hz=float(median_f0_hz(audio, rate_hz)),
         level_db=float(level_db(audio, rate_hz)),
         speaker=speaker(audio, rate_hz),

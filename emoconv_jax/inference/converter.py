@@ -9,6 +9,7 @@ import json
 import math
 import os
 import pathlib
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -19,22 +20,28 @@ import emoconv_jax
 from emoconv_jax.audio.mel import log_mel
 from emoconv_jax.audio.reading import SHORTEST_S, SILENCE_PEAK, read_audio
 from emoconv_jax.audio.writing import write_audio
-from emoconv_jax.bundles.banks import Banks, load_banks
+from emoconv_jax.bundles import hub
+from emoconv_jax.bundles.banks import Banks, load_banks, save_banks
+from emoconv_jax.bundles.cards import CARD_FILE, read_card
+from emoconv_jax.bundles.cards import card as new_card
 from emoconv_jax.bundles.format import (
     CONFIG_FILE,
     BundleConfig,
     check_agreement,
     fingerprint,
+    narrowest,
     read_config,
+    save_part,
+    write_config,
 )
-from emoconv_jax.bundles.parts import load_variables
+from emoconv_jax.bundles.parts import load_variables, parts_of
 from emoconv_jax.diffusion.plan import EmotionPlan
 from emoconv_jax.errors import EmoconvError
-from emoconv_jax.files import replacing
+from emoconv_jax.files import replacing, write_text
 from emoconv_jax.inference.encoders import (
     AverageVoiceRole,
-    EmotionRole,
     VocoderRole,
+    emotion_role,
     log_floor,
     pad,
 )
@@ -102,7 +109,7 @@ def open_bundle(folder: pathlib.Path) -> tuple[BundleConfig, Banks]:
     """
     config = read_config(folder)
     check_agreement(config, str(folder / CONFIG_FILE))
-    return config, load_banks(folder, config.recogniser.embedding)
+    return config, load_banks(folder, config.emotion_width)
 
 
 class EmotionConverter:
@@ -112,40 +119,117 @@ class EmotionConverter:
         config: of the bundle.
         banks: its target embeddings.
         sha256: its fingerprint.
+        source: the name it was asked for by, and the commit where it came from the Hub.
+        card: the text of its model card; empty where it has none.
     """
 
-    def __init__(self, folder: pathlib.Path, config: BundleConfig, banks: Banks):
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        config: BundleConfig,
+        banks: Banks,
+        source: hub.Source | None = None,
+    ):
         """Loads every role. Use `from_pretrained`.
 
         Args:
             folder: of the bundle.
             config: of the bundle.
             banks: of the bundle.
+            source: where the folder came from; None is the folder itself.
         """
         self.config, self.banks, self.sha256 = config, banks, fingerprint(folder)
+        self.source, self.card = source or hub.Source(str(folder), None), read_card(folder)
         self.sampler = Sampler(config, load_variables(folder, "score_network", config))
         self.average_voice = AverageVoiceRole(
             config, load_variables(folder, "average_voice", config)
         )
-        self.emotion = EmotionRole(config, load_variables(folder, "recogniser", config))
-        self.speaker = SpeakerRole(config.speaker)
-        self.vocoder = VocoderRole(config)
+        self.emotion = emotion_role(folder, config)
+        self.speaker = SpeakerRole.from_bundle(folder, config)
+        self.vocoder = VocoderRole(config, folder)
 
     @classmethod
-    def from_pretrained(cls, path: str | os.PathLike[str]) -> "EmotionConverter":
+    def from_pretrained(
+        cls, path: str | os.PathLike[str], revision: str | None = None
+    ) -> "EmotionConverter":
         """Loads a bundle.
 
         Args:
-            path: the bundle's folder.
+            path: the bundle's folder, or "org/name" on the Hugging Face Hub.
+            revision: branch, tag or commit on the Hub; None is its main branch.
 
         Returns:
             The converter.
 
         Raises:
-            EmoconvError: not a bundle, or a part that does not fit its configuration.
+            UsageError: a revision that can be none, or one of a folder.
+            EmoconvError: neither a folder nor such a name, not a bundle, a part that does not fit
+                its configuration, or the Hub does not give it.
         """
-        folder = pathlib.Path(path)
-        return cls(folder, *open_bundle(folder))
+        folder, commit = hub.fetch(path, revision)
+        return cls(folder, *open_bundle(folder), hub.Source(os.fspath(path), commit))
+
+    def save_pretrained(self, folder: str | os.PathLike[str], card: str | None = None) -> None:
+        """Writes the bundle: configuration, parts, banks, model card. It loads to equal outputs.
+
+        Args:
+            folder: made if absent; a bundle in it is replaced.
+            card: text of the model card; None is the bundle's own or, without one, a template that
+                still needs its data and metrics.
+
+        Raises:
+            EmoconvError: a file cannot be written.
+        """
+        target = pathlib.Path(folder)
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            # last to be written: until then this is no bundle, rather than a mixture of two
+            (target / CONFIG_FILE).unlink(missing_ok=True)
+            held = {
+                "score_network": self.sampler.variables,
+                "average_voice": self.average_voice.variables,
+                self.config.roles.emotion: self.emotion.variables,
+                "speaker": {"params": self.speaker.params},
+                "vocoder": {"params": self.vocoder.params},
+            }
+            for part in parts_of(self.config):
+                save_part(target, part, held[part], narrowest(held[part]))
+            save_banks(target, self.banks)
+            write_text(target / CARD_FILE, card or self.card or new_card(self.config))
+            write_config(target, self.config)
+        except OSError as error:
+            raise EmoconvError(f"{target}: cannot be written ({error.strerror})") from None
+
+    def push_to_hub(
+        self,
+        name: str,
+        *,
+        card: str | None = None,
+        private: bool = False,
+        token: str | None = None,
+        message: str = "Upload of a bundle",
+    ) -> str:
+        """Publishes the bundle on the Hugging Face Hub.
+
+        Args:
+            name: "org/name"; the repository is made where there is none.
+            card: as of `save_pretrained`; every section must say something.
+            private: whether a new repository is.
+            token: with the right to write; None is the one the Hub's login has stored.
+            message: of the commit.
+
+        Returns:
+            The full hash of the commit.
+
+        Raises:
+            UsageError: no such form of a name.
+            EmoconvError: the card lacks a section, or the Hub refuses.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, card)
+            return hub.push(
+                pathlib.Path(folder), name, private=private, token=token, message=message
+            )
 
     def convert(
         self,
@@ -195,7 +279,7 @@ class EmotionConverter:
         mel, mask = pad(source, floor)
         voice, _ = pad(self.average_voice(source), 0.0)
         speaker = self.speaker(audio, self.config.mel.sample_rate_hz)
-        own_emotion, _ = self.emotion.embed(source)
+        own_emotion = self.emotion.hear(audio, self.config.mel.sample_rate_hz).embedding
         keys = jax.random.split(jax.random.key(request.seed), 1)
         assert request.solver and request.latent and request.start  # `resolve` filled them
         sampled = self.sampler(
@@ -219,10 +303,12 @@ class EmotionConverter:
         return found
 
     def _provenance(self, name: str, request: Request, plan: EmotionPlan) -> dict[str, Any]:
+        commit = self.source.commit
         return {
             "notice": CAUTION,
             "software": f"emoconv {emoconv_jax.__version__}",
             "bundle": self.config.name,
+            "bundle_revision": f"{self.source.name}@{commit}" if commit else None,
             "bundle_sha256": self.sha256,
             "licence": self.config.licence,
             "source": name,

@@ -58,7 +58,9 @@ class Sampler:
         """Draws the target log-mel of each utterance.
 
         Args:
-            x_source: log-mel of the source; only the first state reads it.
+            x_source: log-mel of the source. The first state reads it, and a reference block, which
+                has the voice from it: the same at every time as the original's reference is, the
+                mean of (3) of `diffusion.sde`.
             average_voice: Y.
             mask: 1 on real frames.
             speaker: d-vectors.
@@ -110,7 +112,7 @@ class Sampler:
         start,
         on_step,
     ) -> Array:
-        fixed = (variables, average_voice, mask, speaker)
+        fixed = (variables, x_source, average_voice, mask, speaker)
         grid = solvers.time_grid(weights.shape[0], start)
         pairs = jax.vmap(jax.random.split)(keys)
         if latent == "source":
@@ -141,10 +143,23 @@ class Sampler:
         )
 
     def _scores(
-        self, variables, average_voice, mask, speaker, emotion_rows, xt, t, active: tuple[int, ...]
+        self,
+        variables,
+        x_source,
+        average_voice,
+        mask,
+        speaker,
+        emotion_rows,
+        xt,
+        t,
+        active: tuple[int, ...],
     ) -> Float[Array, "k b f m"]:
         """Returns the score under each active condition, from one network call."""
         count, batch = len(active), xt.shape[0]
+        reference = ()
+        if self.network.config.reference_block:
+            mean, _ = self.sde.marginal(x_source, average_voice, jnp.broadcast_to(t, (batch,)))
+            reference = mean * mask[..., None], mask
 
         def rows(array: Array) -> Array:
             return jnp.tile(array, (count,) + (1,) * (array.ndim - 1))
@@ -152,7 +167,14 @@ class Sampler:
         t_rows = jnp.broadcast_to(t, (count * batch,))
         xt_rows, voice_rows = rows(xt), rows(average_voice)
         output = self.network.apply(
-            variables, xt_rows, voice_rows, rows(mask), t_rows, rows(speaker), emotion_rows(active)
+            variables,
+            xt_rows,
+            voice_rows,
+            rows(mask),
+            t_rows,
+            rows(speaker),
+            emotion_rows(active),
+            *map(rows, reference),
         )
         score = heads.score_from_output(self.head, self.sde, output, xt_rows, voice_rows, t_rows)
         return score.reshape(count, batch, *xt.shape[1:])

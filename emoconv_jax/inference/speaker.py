@@ -1,14 +1,18 @@
 """The speaker role: a waveform to its d-vector."""
 
+import pathlib
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from emoconv_jax.audio.resampling import resample
 from emoconv_jax.audio.vad import SAMPLE_RATE_HZ, raise_level, speaker_mel, trim_silence
-from emoconv_jax.bundles.format import load_tensors
+from emoconv_jax.bundles.format import BundleConfig, load_tensors
+from emoconv_jax.bundles.parts import load_variables
 from emoconv_jax.config import SpeakerConfig
-from emoconv_jax.models.speaker import SpeakerEncoder, d_vector, partials
+from emoconv_jax.models.speaker import PARTIAL_FRAMES, SpeakerEncoder, d_vector, partials
 from emoconv_jax.porting.registry import fetch_weights
 from emoconv_jax.shapes import Float
 
@@ -18,21 +22,37 @@ MOST_PARTIALS = 8  # per compiled call; fewer are padded to 1, 2 or 4, which is 
 class SpeakerRole:
     """GE2E with the preprocessing it was trained with."""
 
-    def __init__(self, config: SpeakerConfig | None = None):
-        """Loads the weights from the user cache, fetching them once if they are not there.
+    def __init__(self, config: SpeakerConfig | None = None, params: Any | None = None):
+        """Takes the weights, or those in the user cache, which are fetched once.
 
         Args:
             config: of the network.
+            params: of the network; None is the public encoder's.
 
         Raises:
             EmoconvError: the weights cannot be had or do not match their hash.
         """
         network = SpeakerEncoder(config or SpeakerConfig())
-        example = jax.ShapeDtypeStruct((1, 160, network.config.mels), jnp.float32)
-        template = jax.eval_shape(network.init, jax.random.key(0), example)["params"]
-        path = fetch_weights("speaker")
-        self.params = load_tensors([path], template, str(path))
+        if params is None:
+            example = jax.ShapeDtypeStruct((1, PARTIAL_FRAMES, network.config.mels), jnp.float32)
+            template = jax.eval_shape(network.init, jax.random.key(0), example)["params"]
+            path = fetch_weights("speaker")
+            params = load_tensors([path], template, str(path))
+        self.params = params
         self._embed = jax.jit(lambda params, x: network.apply({"params": params}, x))
+
+    @classmethod
+    def from_bundle(cls, folder: pathlib.Path, config: BundleConfig) -> "SpeakerRole":
+        """Returns the role as a bundle fills it.
+
+        Args:
+            folder: of the bundle.
+            config: of it.
+        """
+        own = config.roles.speaker == "bundle"
+        return cls(
+            config.speaker, load_variables(folder, "speaker", config)["params"] if own else None
+        )
 
     def __call__(
         self, audio: Float[np.ndarray, " n"], sample_rate_hz: int

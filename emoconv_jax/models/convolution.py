@@ -25,7 +25,7 @@ Spatial = tuple[int, ...]  # one entry per spatial axis
 
 
 def on_cpu() -> bool:
-    """Says whether the CPU forms of the gradients are to be used, decided while tracing."""
+    """Says whether the CPU forms are to be used, decided while tracing."""
     return jax.default_backend() == "cpu"
 
 
@@ -55,6 +55,36 @@ def convolution(
     if on_cpu():
         return _cpu_convolution(x, kernel, stride, pads, dilation)
     return _plain(x, kernel, stride, tuple((pad, pad) for pad in pads), dilation)
+
+
+def grouped_convolution(
+    x: Float[Array, "b n i"],
+    kernel: Float[Array, "k w o"],
+    groups: int,
+    padding: tuple[int, int],
+) -> Float[Array, "b l o"]:
+    """Returns PyTorch's conv1d with groups; on CPU its gradients are XLA's own, which are slow.
+
+    The forward pass of XLA takes PyTorch's time on CPU with the 128 taps and 16 groups of wav2vec2;
+    as batched matrix products over shifted copies, or by Fourier transforms, two to five times.
+
+    Args:
+        x: batch, samples, channels.
+        kernel: taps, input channels of a group, output channels.
+        groups: that the channels are divided into.
+        padding: zeros (before, after).
+
+    Returns:
+        batch, samples, output channels.
+    """
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        (1,),
+        [padding],
+        dimension_numbers=("NWC", "WIO", "NWC"),
+        feature_group_count=groups,
+    )
 
 
 def transposed_convolution(

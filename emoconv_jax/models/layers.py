@@ -88,7 +88,7 @@ def _mish_and_slope(x: Array) -> tuple[Array, Array]:
     return (wide * gate).astype(x.dtype), (gate + wide * rise).astype(x.dtype)
 
 
-def _uniform(fan_in: int) -> nn.initializers.Initializer:
+def uniform(fan_in: int) -> nn.initializers.Initializer:
     """Returns PyTorch's default initialiser of weights and biases, U(-1, 1) / sqrt(fan_in)."""
     bound = 1.0 / math.sqrt(fan_in)
 
@@ -110,7 +110,7 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "*batch i"]) -> Float[Array, "*batch o"]:
         """Returns the mapped last axis."""
-        initial = _uniform(x.shape[-1])
+        initial = uniform(x.shape[-1])
         kernel = self.param("kernel", initial, (x.shape[-1], self.features), jnp.float32)
         bias = self.param("bias", initial, (self.features,), jnp.float32)
         return add_wide(x @ kernel.astype(x.dtype), _aligned(bias, x.ndim))
@@ -140,7 +140,7 @@ class Conv1d(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b n i"]) -> Float[Array, "b l o"]:
         """Returns the convolved signal."""
-        initial = nn.initializers.zeros if self.zero_init else _uniform(self.kernel * x.shape[-1])
+        initial = nn.initializers.zeros if self.zero_init else uniform(self.kernel * x.shape[-1])
         shape = (self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", initial, shape, jnp.float32).astype(x.dtype)
         padding = self.dilation * (self.kernel - 1) // 2 if self.padding is None else self.padding
@@ -172,7 +172,7 @@ class Conv2d(nn.Module):
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b y x o"]:
         """Returns the convolved image."""
         taps = (self.kernel, self.kernel) if isinstance(self.kernel, int) else self.kernel
-        initial = _uniform(math.prod(taps) * x.shape[-1])
+        initial = uniform(math.prod(taps) * x.shape[-1])
         shape = (*taps, x.shape[-1], self.features)
         kernel = self.param("kernel", initial, shape, jnp.float32).astype(x.dtype)
         same = ((taps[0] - 1) // 2, (taps[1] - 1) // 2)
@@ -199,7 +199,7 @@ class ConvTranspose1d(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b n i"]) -> Float[Array, "b l o"]:
         """Returns the upsampled signal, n * stride samples if kernel - stride is even."""
-        initial = _uniform(self.kernel * self.features)  # PyTorch counts the outputs here
+        initial = uniform(self.kernel * self.features)  # PyTorch counts the outputs here
         shape = (self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", initial, shape, jnp.float32)
         bias = self.param("bias", initial, (self.features,), jnp.float32)
@@ -223,7 +223,7 @@ class ConvTranspose2d(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"]) -> Float[Array, "b y x o"]:
         """Returns the upsampled image."""
-        initial = _uniform(self.kernel**2 * self.features)
+        initial = uniform(self.kernel**2 * self.features)
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         kernel = self.param("kernel", initial, shape, jnp.float32)
         bias = self.param("bias", initial, (self.features,), jnp.float32)
@@ -321,7 +321,7 @@ class EntryConv2d(nn.Module):
         batch, mels, frames, varying = x.shape
         taps, reach = self.kernel, self.kernel // 2
         channels = varying + constant.shape[1]
-        initial = _uniform(taps**2 * channels)
+        initial = uniform(taps**2 * channels)
         shape = (taps, taps, channels, self.features)
         kernel = self.param("kernel", initial, shape, jnp.float32)
         bias = self.param("bias", initial, (self.features,), jnp.float32)
@@ -342,7 +342,13 @@ class EntryConv2d(nn.Module):
 
 
 class LayerNorm(nn.Module):
-    """Normalises the channels of every frame (DiffVC's channel layer norm, eps 1e-4)."""
+    """Normalises the channels of every frame.
+
+    Attributes:
+        eps: added to the variance; the default is that of DiffVC's channel layer norm.
+    """
+
+    eps: float = LAYER_NORM_EPS
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch c"]:
@@ -352,28 +358,29 @@ class LayerNorm(nn.Module):
         wide = at_least_float32(x)
         centred = wide - wide.mean(-1, keepdims=True)
         variance = jnp.square(centred).mean(-1, keepdims=True)
-        normal = centred * lax.rsqrt(variance + LAYER_NORM_EPS)
+        normal = centred * lax.rsqrt(variance + self.eps)
         return (normal * _aligned(scale, x.ndim) + _aligned(bias, x.ndim)).astype(x.dtype)
 
 
 def lstm_step(
     state: tuple[Float[Array, "b h"], Float[Array, "b h"]],
     drive: Float[Array, "b g"],
-    weight_hh: Float[Array, "h g"],
+    *weights_hh: Float[Array, "h _"],
 ) -> tuple[Float[Array, "b h"], Float[Array, "b h"]]:
     """Returns the LSTM state after one frame, with PyTorch's order of gates: i, f, g, o.
 
     Args:
         state: (h, c); the cell state in at least float32.
         drive: what the input and the biases add to the gates.
-        weight_hh: recurrent weights; cast here and not before the scan over frames, in which their
-            gradient would then be summed in the type of h.
+        *weights_hh: recurrent weights, whole or in parts side by side; cast here and not before the
+            scan over frames, in which their gradient would then be summed in the type of h.
 
     Returns:
         (h, c), in the types they came in.
     """
     h, c = state
-    gates = at_least_float32(drive) + h @ weight_hh.astype(h.dtype)
+    recurrent = jnp.concatenate([h @ weights.astype(h.dtype) for weights in weights_hh], axis=-1)
+    gates = at_least_float32(drive) + recurrent
     i, f, g, o = jnp.split(gates, 4, axis=-1)
     c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
     return (jax.nn.sigmoid(o) * jnp.tanh(c)).astype(h.dtype), c

@@ -20,6 +20,7 @@ from jax import lax
 
 from emoconv_jax.config import SpeakerConfig
 from emoconv_jax.errors import EmoconvError
+from emoconv_jax.models.convolution import on_cpu
 from emoconv_jax.models.layers import Linear, add_wide, at_least_float32, lstm_step
 from emoconv_jax.shapes import Array, Float
 
@@ -90,9 +91,12 @@ class Lstm(nn.Module):
         weight_hh = self.param("weight_hh", centred, (self.hidden, gates))
         bias = self.param("bias_ih", centred, (gates,)) + self.param("bias_hh", centred, (gates,))
         driven = add_wide(x @ weight_ih.astype(x.dtype), bias[None, None])
+        parts = [weight_hh]
+        if on_cpu():  # four small products take a fifth less time than a large one
+            parts = lax.optimization_barrier(jnp.split(weight_hh, 4, axis=1))  # before the scan
 
         def step(state, drive):
-            state = lstm_step(state, drive, weight_hh)
+            state = lstm_step(state, drive, *parts)
             return state, state[0]
 
         zeros = jnp.zeros((x.shape[0], self.hidden), x.dtype)

@@ -116,6 +116,11 @@ def check_bundle(bundle: pathlib.Path, mel: MelConfig | None = None) -> str:
     config = to_dict(read_config(bundle))
     if config["mel"] != to_dict(mel or MelConfig()):
         raise EmoconvError(f"{bundle}: its mel is not that of the features; they must agree")
+    if config["roles"]["emotion"] != "recogniser":
+        raise EmoconvError(
+            f"{bundle}: roles.emotion is {config['roles']['emotion']!r}, which hears waveforms; "
+            "features hold mels, which only a 'recogniser' reads"
+        )
     digest = hashlib.sha256(json.dumps({r: config[r] for r in (*ROLES, "mel")}).encode())
     for role in ROLES:
         files = part_files(bundle, role)

@@ -13,7 +13,7 @@ import numpy as np
 from emoconv_jax.config import AverageVoiceConfig, ScoreNetworkConfig
 from emoconv_jax.models.average_voice import AverageVoiceEncoder
 from emoconv_jax.models.score_network import ScoreNetwork
-from emoconv_jax.porting.tables import Rule, port
+from emoconv_jax.porting.tables import Rule, count_of, port, shape_of
 
 SCORE_NETWORK_PREFIX = "decoder.estimator."
 AVERAGE_VOICE_PREFIX = "encoder."
@@ -140,3 +140,70 @@ def port_average_voice(
     mel, mask = jnp.zeros((1, 4, config.mels)), jnp.ones((1, 4))
     template = jax.eval_shape(AverageVoiceEncoder(config).init, jax.random.key(0), mel, mask)
     return port(tensors, AVERAGE_VOICE_RULES, template["params"], source)
+
+
+def average_voice_sizes(tensors: Mapping[str, np.ndarray], source: str) -> AverageVoiceConfig:
+    """Returns the sizes that the shapes of an average-voice encoder's tensors tell.
+
+    Args:
+        tensors: as of `port_average_voice`.
+        source: what they come from, for messages.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        EmoconvError: a tensor that tells a size is missing or misshaped.
+    """
+    channels, mels, _ = shape_of(tensors, "encoder.init_proj.weight", 3, source)
+    first = "encoder.encoder.attn_layers.0.emb_rel_k"
+    _, reach, per_head = shape_of(tensors, first, 3, source)
+    feed = shape_of(tensors, "encoder.encoder.ffn_layers.0.conv_1.weight", 3, source)
+    prenet = shape_of(tensors, "encoder.prenet.conv_layers.0.weight", 3, source)
+    post = shape_of(tensors, "postnet.res_block.block1.block.0.weight", 4, source)
+    return AverageVoiceConfig(
+        mels=mels,
+        channels=channels,
+        feed_forward=feed[0],
+        heads=channels // per_head,
+        layers=count_of(tensors, "encoder.encoder.attn_layers"),
+        kernel=feed[2],
+        window=reach // 2,
+        prenet_layers=count_of(tensors, "encoder.prenet.conv_layers"),
+        prenet_kernel=prenet[2],
+        postnet_width=post[0],
+        postnet_kernel=post[2],
+    )
+
+
+def score_network_sizes(tensors: Mapping[str, np.ndarray], source: str) -> ScoreNetworkConfig:
+    """Returns the sizes that the shapes of a U-Net's tensors tell.
+
+    Args:
+        tensors: as of `port_score_network`.
+        source: what they come from, for messages.
+
+    Returns:
+        The configuration; what enters beside time and reference is the speaker.
+
+    Raises:
+        EmoconvError: a tensor that tells a size is missing or misshaped.
+    """
+    width = shape_of(tensors, "mlp.0.weight", 2, source)[1]
+    condition = shape_of(tensors, "cond_block.2.weight", 2, source)[0]
+    reference = any(name.startswith("ref_block.") for name in tensors)
+    entering = shape_of(tensors, "cond_block.0.weight", 2, source)[1]
+    levels = count_of(tensors, "downs")
+    outs = [
+        shape_of(tensors, f"downs.{level}.0.block1.block.0.weight", 4, source)[0]
+        for level in range(levels)
+    ]
+    return ScoreNetworkConfig(
+        width=width,
+        multipliers=tuple(out // width for out in outs),
+        condition_width=condition,
+        speaker=entering - width - (condition if reference else 0),
+        emotion=0,
+        reference_block=reference,
+        head="score",
+    )

@@ -9,7 +9,7 @@ import numpy as np
 
 from emoconv_jax.config import SpeakerConfig
 from emoconv_jax.models.speaker import PARTIAL_FRAMES, SpeakerEncoder
-from emoconv_jax.porting.tables import Rule, port
+from emoconv_jax.porting.tables import Rule, port, shape_of
 
 RULES = (
     Rule(r"lstm\.weight_(ih|hh)_l(\d+)", r"lstm_\2/weight_\1", "linear"),
@@ -44,3 +44,22 @@ def port_speaker(
     template = jax.eval_shape(SpeakerEncoder(config).init, jax.random.key(0), example)["params"]
     used = {name: array for name, array in tensors.items() if name not in LOSS_ONLY}
     return port(used, RULES, template, source)
+
+
+def speaker_sizes(tensors: Mapping[str, np.ndarray], source: str) -> SpeakerConfig:
+    """Returns the sizes that the shapes of an encoder's tensors tell.
+
+    Args:
+        tensors: as of `port_speaker`.
+        source: what they come from, for messages.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        EmoconvError: a tensor that tells a size is missing or misshaped.
+    """
+    _, mels = shape_of(tensors, "lstm.weight_ih_l0", 2, source)
+    embedding, hidden = shape_of(tensors, "linear.weight", 2, source)
+    layers = sum(name.startswith("lstm.weight_ih_l") for name in tensors)
+    return SpeakerConfig(mels=mels, hidden=hidden, layers=layers, embedding=embedding)

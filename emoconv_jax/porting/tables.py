@@ -25,6 +25,11 @@ LAYOUTS = {
     "transposed1d": (2, 0, 1),  # [in, out, k] -> [k, in, out]
     "transposed2d": (2, 3, 0, 1),  # [in, out, h, w] -> [h, w, in, out]
 }
+# How g and v are called by torch.nn.utils.weight_norm, and by the parametrization that follows it
+NORMALISED = (
+    (".weight_g", ".weight_v"),
+    (".parametrizations.weight.original0", ".parametrizations.weight.original1"),
+)
 LISTED = 8  # names shown of a long list
 
 
@@ -84,6 +89,94 @@ def port(
     if any(faults.values()):
         raise EmoconvError(f"{source}: " + "; ".join(_list(k, v) for k, v in faults.items() if v))
     return unflatten_dict({tuple(path.split("/")): array for path, array in filled.items()})
+
+
+def shape_of(
+    tensors: Mapping[str, np.ndarray], name: str, axes: int, source: str
+) -> tuple[int, ...]:
+    """Returns the shape of a tensor that sizes are read off.
+
+    Args:
+        tensors: foreign name -> array.
+        name: of the tensor.
+        axes: how many it must have.
+        source: what the tensors come from, for messages.
+
+    Raises:
+        EmoconvError: it is missing, or of another number of axes, or empty.
+    """
+    if name not in tensors:
+        raise EmoconvError(f"{source}: missing: {name}; this is another kind of checkpoint")
+    shape = tensors[name].shape
+    if len(shape) != axes or 0 in shape:
+        raise EmoconvError(f"{source}: {name} has shape {shape!r:.80}, expected {axes} axes")
+    return shape
+
+
+def count_of(tensors: Mapping[str, np.ndarray], stem: str) -> int:
+    """Returns how many different numbers follow a stem in the tensors' names.
+
+    Args:
+        tensors: foreign name -> array.
+        stem: as "encoder.layers".
+    """
+    rest = [name.removeprefix(stem + ".") for name in tensors if name.startswith(stem + ".")]
+    return len({name.split(".")[0] for name in rest})
+
+
+def fold_weight_norm(
+    tensors: Mapping[str, np.ndarray], source: str = "weights"
+) -> dict[str, np.ndarray]:
+    """Returns the tensors with every pair (g, v) replaced by the weight w = g v / ||v||.
+
+    The norm is over all axes but the one that g has a number for each index of. It is taken in
+    float64.
+
+    Args:
+        tensors: foreign name -> array.
+        source: what the tensors come from, for messages.
+
+    Returns:
+        Tensors named `*.weight` in place of the pairs; all others as they are.
+
+    Raises:
+        EmoconvError: a g without its v, the reverse, a g that is not one number per index of one
+            axis, or a pair beside a weight of its name.
+
+    Source: Salimans and Kingma 2016 (arXiv 1602.07868), eq. 2.
+    """
+    folded = dict(tensors)
+    for g_suffix, v_suffix in NORMALISED:
+        stems = {
+            name.removesuffix(suffix)
+            for name in tensors
+            for suffix in (g_suffix, v_suffix)
+            if name.endswith(suffix)
+        }
+        for stem in sorted(stems):
+            g, v = folded.pop(stem + g_suffix, None), folded.pop(stem + v_suffix, None)
+            if g is None or v is None:
+                lacking = stem + (g_suffix if g is None else v_suffix)
+                raise EmoconvError(f"{source}: {lacking} is missing beside its pair")
+            fitting = [axis for axis in range(v.ndim) if g.shape == _kept(v.shape, axis)]
+            if not fitting:
+                raise EmoconvError(f"{source}: {stem}{g_suffix} {g.shape} beside {v.shape}")
+            if stem + ".weight" in folded:
+                raise EmoconvError(f"{source}: {stem}.weight is there twice, once as a pair")
+            folded[stem + ".weight"] = _scaled(g, v, fitting[0])
+    return folded
+
+
+def _kept(shape: tuple[int, ...], axis: int) -> tuple[int, ...]:
+    """Returns the shape of a norm over all axes but one."""
+    return (1,) * axis + shape[axis : axis + 1] + (1,) * (len(shape) - axis - 1)
+
+
+def _scaled(g: np.ndarray, v: np.ndarray, axis: int) -> np.ndarray:
+    wide = v.astype(np.float64)
+    others = tuple(other for other in range(v.ndim) if other != axis)
+    norm = np.sqrt(np.sum(np.square(wide), axis=others, keepdims=True))
+    return (g * (wide / norm)).astype(np.float32)
 
 
 def _apply(rules: Sequence[Rule], name: str, tensor: np.ndarray) -> tuple[str | None, np.ndarray]:

@@ -288,7 +288,7 @@ def _constructor(path: Path, module: str, name: str) -> Any:
         "collections.OrderedDict": collections.OrderedDict,
         "torch.Size": tuple,
     }
-    if full in functions:
+    if full in functions and "." not in name:  # a name with dots is looked up in steps
         return functions[full]
     if module == "torch" and (name in STORAGES or name in DTYPES):
         return full

@@ -1,9 +1,6 @@
 """The table that moves public HiFi-GAN weights into `models.vocoder.Vocoder`.
 
-The weights come with weight normalisation, w = g v / ||v||, the norm over all axes but the first.
-It is folded here, in float64, so that the network has plain kernels.
-
-Source: Salimans and Kingma 2016 (arXiv 1602.07868), eq. 2.
+The weights come with weight normalisation, which is folded, so that the network has plain kernels.
 """
 
 from collections.abc import Mapping
@@ -13,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from emoconv_jax.config import VocoderConfig
+from emoconv_jax.config import MelConfig, VocoderConfig
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.models.vocoder import Vocoder
-from emoconv_jax.porting.tables import Rule, port
+from emoconv_jax.porting.tables import Rule, fold_weight_norm, port
 
 RULES = (
     Rule(r"(conv_pre|conv_post)\.weight", r"\1/kernel", "conv1d"),
@@ -25,11 +22,6 @@ RULES = (
     Rule(r"ups\.(\d+)\.bias", r"ups_\1/bias"),
     Rule(r"resblocks\.(\d+)\.(convs[12]?)\.(\d+)\.weight", r"resblocks_\1/\2_\3/kernel", "conv1d"),
     Rule(r"resblocks\.(\d+)\.(convs[12]?)\.(\d+)\.bias", r"resblocks_\1/\2_\3/bias"),
-)
-# how g and v are called by torch.nn.utils.weight_norm, and by the parametrization that follows it
-NORMALISED = (
-    (".weight_g", ".weight_v"),
-    (".parametrizations.weight.original0", ".parametrizations.weight.original1"),
 )
 
 
@@ -57,41 +49,56 @@ def port_vocoder(
     return port(fold_weight_norm(tensors, source), RULES, template, source)
 
 
-def fold_weight_norm(
-    tensors: Mapping[str, np.ndarray], source: str = "weights"
-) -> dict[str, np.ndarray]:
-    """Returns the tensors with every pair (g, v) replaced by the weight g v / ||v||.
+def vocoder_sizes(data: Any, path: str) -> VocoderConfig:
+    """Returns the sizes that HiFi-GAN's config.json tells.
 
     Args:
-        tensors: foreign name -> array.
-        source: what the tensors come from, for messages.
+        data: what `json.load` gave; it is a foreign file.
+        path: its name, for messages.
 
     Returns:
-        Tensors named `*.weight` in place of the pairs; all others as they are.
+        The configuration, its mel included.
 
     Raises:
-        EmoconvError: a g without its v, the reverse, or a g that is not one number per first index.
+        EmoconvError: a field that is absent or of the wrong type, under the file's name for it.
     """
-    folded = dict(tensors)
-    for g_suffix, v_suffix in NORMALISED:
-        stems = {
-            name.removesuffix(suffix)
-            for name in tensors
-            for suffix in (g_suffix, v_suffix)
-            if name.endswith(suffix)
-        }
-        for stem in sorted(stems):
-            g, v = folded.pop(stem + g_suffix, None), folded.pop(stem + v_suffix, None)
-            if g is None or v is None:
-                lacking = stem + (g_suffix if g is None else v_suffix)
-                raise EmoconvError(f"{source}: {lacking} is missing beside its pair")
-            if g.shape != v.shape[:1] + (1,) * (v.ndim - 1):
-                raise EmoconvError(f"{source}: {stem}{g_suffix} {g.shape} beside {v.shape}")
-            folded[stem + ".weight"] = _scaled(g, v)
-    return folded
+    if not isinstance(data, dict):
+        raise EmoconvError(f"{path}: found {type(data).__name__}, expected an object")
 
+    def number(name: str, kinds: tuple[type, ...] = (int,)) -> Any:
+        found = data.get(name)
+        if type(found) not in kinds:
+            raise EmoconvError(f"{path}: {name}: found {found!r:.40}, expected a number")
+        return found
 
-def _scaled(g: np.ndarray, v: np.ndarray) -> np.ndarray:
-    wide = v.astype(np.float64)
-    norm = np.sqrt(np.sum(np.square(wide), axis=tuple(range(1, v.ndim)), keepdims=True))
-    return (g * (wide / norm)).astype(np.float32)
+    def numbers(name: str, found: Any) -> tuple[int, ...]:
+        if not isinstance(found, list) or not all(type(n) is int for n in found) or not found:
+            raise EmoconvError(f"{path}: {name}: found {found!r:.40}, expected whole numbers")
+        return tuple(found)
+
+    if data.get("resblock") not in ("1", "2"):
+        raise EmoconvError(
+            f"{path}: resblock: found {data.get('resblock')!r:.40}, allowed are '1' and '2'"
+        )
+    dilations = data.get("resblock_dilation_sizes")
+    if not isinstance(dilations, list):
+        raise EmoconvError(f"{path}: resblock_dilation_sizes: expected lists of whole numbers")
+    if number("win_size") != number("n_fft"):
+        raise EmoconvError(f"{path}: win_size: found {data['win_size']}, allowed is n_fft")
+    mel = MelConfig(
+        sample_rate_hz=number("sampling_rate"),
+        fft_samples=number("n_fft"),
+        hop_samples=number("hop_size"),
+        mels=number("num_mels"),
+        low_hz=float(number("fmin", (int, float))),
+        high_hz=float(number("fmax", (int, float))),
+    )
+    return VocoderConfig(
+        mel=mel,
+        resblock=int(data["resblock"]),
+        upsample_rates=numbers("upsample_rates", data.get("upsample_rates")),
+        upsample_kernels=numbers("upsample_kernel_sizes", data.get("upsample_kernel_sizes")),
+        channels=number("upsample_initial_channel"),
+        resblock_kernels=numbers("resblock_kernel_sizes", data.get("resblock_kernel_sizes")),
+        resblock_dilations=tuple(numbers("resblock_dilation_sizes", row) for row in dilations),
+    )

@@ -87,7 +87,7 @@ def vocoder_of(bundle: pathlib.Path, mel: MelConfig) -> Vocode:
                 f"{bundle}: its vocoder reads a mel of {field.name} {found}, the features have "
                 f"{wanted}"
             )
-    return VocoderRole(config)
+    return VocoderRole(config, bundle)
 
 
 class Listening:

@@ -139,8 +139,8 @@ def test_banks_come_back_with_what_they_were_made_from(folder):
         ({"arousal/4": np.zeros((1, 3), np.float32)}, r"arousal/4 is F32 \[1, 3\], expected"),
         ({"emotion/calm": np.zeros(3, np.float64)}, "emotion/calm is F64"),
         ({"emotion/calm": np.full(3, np.nan, np.float32)}, "emotion/calm holds NaN or infinity"),
-        ({"arousal/8": np.zeros(3, np.float32)}, "unexpected tensor arousal/8"),
-        ({"weights": np.zeros(3, np.float32)}, "unexpected tensor weights"),
+        ({"arousal/8": np.zeros(3, np.float32)}, "unexpected tensor 'arousal/8'"),
+        ({"weights": np.zeros(3, np.float32)}, "unexpected tensor 'weights'"),
     ],
 )
 def test_a_vector_that_does_not_fit_is_named(folder, tensors, message):

@@ -115,7 +115,7 @@ def test_what_the_stored_type_cannot_hold_is_refused_before_anything_is_written(
     ("tensors", "message"),
     [
         ({"params/a/bias": None}, r"tensor params/a/bias is missing \(1 in all\)"),
-        ({"params/c": np.zeros(2, np.float16)}, r"unexpected tensor params/c \(2,\)"),
+        ({"params/c": np.zeros(2, np.float16)}, r"unexpected tensor 'params/c' \(2,\)"),
         (
             {"params/a/kernel": np.zeros((4, 3), np.float16)},
             r"params/a/kernel has shape \(4, 3\), expected \(3, 4\)",

@@ -235,7 +235,7 @@ def test_two_inputs_of_one_name_and_an_input_that_would_be_overwritten_are_refus
         (lambda folder: (folder / "banks.safetensors").write_bytes(b"x" * 99), "damaged file"),
         (
             lambda folder: (folder / "score_network-1-of-1.safetensors").write_bytes(b""),
-            "score_network: damaged file",
+            "score_network-1-of-1.safetensors: damaged file",
         ),
     ],
 )

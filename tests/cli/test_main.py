@@ -104,7 +104,7 @@ def test_a_question_loads_nothing_heavy_and_takes_under_a_second(question):
         (["evaluate", "x"], "x: unexpected argument"),
         (["evaluate"], "--features: missing"),
         (["demo", "a.wav", "b.wav"], "b.wav: one file at a time"),
-        (["bench", "x"], "x: allowed is one of score_network, batches, preparation"),
+        (["bench", "x"], "x: allowed is one of score_network, encoders, batches"),
         (["bench", "preparation"], "--corpus: missing"),
     ],
 )
@@ -124,8 +124,11 @@ def test_wrong_usage_is_one_line_and_exit_code_2(emoconv, words, message):
         (["prepare", "a", "--out", "x", "--splits", "absent.json"], "absent.json: not found"),
         (["export", "--banks", "--out", "x", "--features", "absent"], "absent/index.json: not fou"),
         (["prepare", "--out", "absent", "--bundle", "b"], "absent/index.json: not found"),
-        (["evaluate", "--features=f", "--corpora=c", "--out=o", "--bundle=b"], "b/config.json: "),
-        (["demo", "--bundle", "absent", "--out", "x"], "absent/config.json: not found"),
+        (
+            ["evaluate", "--features=f", "--corpora=c", "--out=o", "--bundle=b"],
+            "'b': no such folder; ",
+        ),
+        (["demo", "--bundle", "absent", "--out", "x"], "'absent': no such folder; allowed are"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_exit_code_1(

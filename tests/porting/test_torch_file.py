@@ -5,6 +5,7 @@ import io
 import os
 import pickle
 import struct
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -149,6 +150,30 @@ def test_nested_and_old_pickles_are_refused(tmp_path):
     refused(tmp_path / "f.pt", "system")
 
 
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("torch", "load"),
+        ("torch", "_utils._rebuild_tensor_v2"),
+        ("torch._utils", "_rebuild_tensor_v2.__globals__"),
+        ("torch.storage", "_load_from_bytes"),
+        ("torch.nn.modules.linear", "Linear"),
+        ("collections", "OrderedDict.__reduce__"),
+        ("numpy.core.multiarray", "_reconstruct"),
+        ("builtins", "getattr"),
+        ("__builtin__", "eval"),
+        ("emoconv_jax.porting.torch_file", "read_torch_file"),
+        ("_codecs", "encode"),
+    ],
+)
+def test_only_the_names_of_tensors_are_known(tmp_path, module, name):
+    """In the old form of a global, which is scanned, and the new one, known when it is reached."""
+    old = f"c{module}\n{name}\n.".encode()
+    words = [bytes([0x8C, len(word)]) + word.encode() for word in (module, name)]
+    for text in (b"\x80\x02" + old, b"\x80\x04" + b"".join(words) + b"\x93."):
+        refused(with_pickle(tmp_path / "w.pt", text), "refused")
+
+
 def test_attributes_set_on_allowed_names_do_not_outlive_the_file(tmp_path):
     # BUILD with (None, {name: value}) sets attributes on any object that the pickle can name
     name = b"X\x0c\x00\x00\x00__defaults__"
@@ -237,6 +262,12 @@ def test_zip_bombs_are_refused(tmp_path):
         (0, (10**12,), (0,)),  # expanded
         (0, (2**33, 0), (1, 1)),
         (0, (2, 3), (1,)),
+        (5, (2, 2), (-3, -1)),  # within the storage, backwards
+        (0, (2, 2), (1, 5)),  # ends one number behind
+        (0, (2, 2), (2**63, 2**63)),  # wraps around in 64 bits
+        (0, (2**32, 2**32), (0, 0)),  # as many as fit no number of 64 bits
+        (True, (1,), (1,)),
+        (0, (True,), (1,)),
         (0, (2.0,), (1,)),
         (0, (1,) * 9, (1,) * 9),
         (2**70, (1,), (1,)),
@@ -278,3 +309,39 @@ def test_values_that_multiply_by_reference_are_refused(tmp_path):
 
 def test_memory_is_not_asked_for_by_a_memo_index(tmp_path):
     refused(with_pickle(tmp_path / "w.pt", b"\x80\x02}r\xff\xff\xff\x7f."), "memo")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\x80\x04\x95" + (2**60).to_bytes(8, "little") + b"}.",  # a frame
+        b"\x80\x02X" + (2**31).to_bytes(4, "little") + b"a.",  # text
+        b"\x80\x04\x8d" + (2**62).to_bytes(8, "little") + b"a.",  # long text
+        b"\x80\x03B" + (2**31).to_bytes(4, "little") + b"a.",  # bytes
+        b"\x80\x02]q\x00" + b"h\x00\x86" * 10 + b"j\xff\xff\xff\xff.",  # a memo slot never filled
+    ],
+    ids=["frame", "text", "long text", "bytes", "memo"],
+)
+def test_memory_is_not_asked_for_by_a_length(tmp_path, text):
+    path = with_pickle(tmp_path / "w.pt", text)
+    tracemalloc.start()
+    try:
+        refused(path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 8 << 20
+
+
+def test_a_memo_that_doubles_costs_no_more_than_the_values_allowed(tmp_path):
+    """60 lists, each of two of the one before: 2^60 values in 600 bytes."""
+    text = b"\x80\x02]q\x00"
+    for i in range(60):
+        text += b"]q" + bytes([i + 1]) + b"(h" + bytes([i]) + b"h" + bytes([i]) + b"e"
+    tracemalloc.start()
+    try:
+        refused(with_pickle(tmp_path / "w.pt", text + b"."), "more than 100000 values or 32 levels")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 32 << 20

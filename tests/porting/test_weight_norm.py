@@ -5,16 +5,17 @@ import pytest
 import torch
 
 from emoconv_jax.errors import EmoconvError
-from emoconv_jax.porting.vocoder import fold_weight_norm
+from emoconv_jax.porting.tables import fold_weight_norm
 
 NORMS = [torch.nn.utils.weight_norm, torch.nn.utils.parametrizations.weight_norm]
 
 
 @pytest.mark.parametrize("norm", NORMS, ids=["weight_g", "parametrizations"])
 @pytest.mark.parametrize("kind", [torch.nn.Conv1d, torch.nn.ConvTranspose1d])
-def test_folds_to_the_weight_pytorch_uses(norm, kind):
+@pytest.mark.parametrize("axis", [0, 2])  # as in HiFi-GAN, as in wav2vec2
+def test_folds_to_the_weight_pytorch_uses(norm, kind, axis):
     torch.manual_seed(0)
-    module = torch.nn.ModuleDict({"conv": norm(kind(3, 5, 4))})
+    module = torch.nn.ModuleDict({"conv": norm(kind(3, 5, 4), dim=axis)})
     with torch.no_grad():
         for parameter in module.parameters():
             parameter += torch.randn_like(parameter)
@@ -37,4 +38,8 @@ def test_half_a_pair_and_other_shapes_are_refused():
     with pytest.raises(EmoconvError, match=r"a\.weight_v is missing"):
         fold_weight_norm({"a.weight_g": g})
     with pytest.raises(EmoconvError, match=r"a\.weight_g \(3, 1, 1\)"):
-        fold_weight_norm({"a.weight_g": np.ones((3, 1, 1)), "a.weight_v": v})
+        fold_weight_norm({"a.weight_g": np.ones((3, 1, 1)), "a.weight_v": v[:, :, :2]})
+    with pytest.raises(EmoconvError, match=r"file: a\.weight is there twice"):
+        fold_weight_norm({"a.weight_g": g, "a.weight_v": v, "a.weight": v}, "file")
+    with pytest.raises(EmoconvError, match=r"a\.weight_g \(1, 1, 1\)"):
+        fold_weight_norm({"a.weight_g": np.ones((1, 1, 1)), "a.weight_v": v})
