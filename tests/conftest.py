@@ -28,6 +28,8 @@ jax.config.update("jax_debug_key_reuse", True)
 
 
 def pytest_collection_modifyitems(config, items):
+    # the longest first: of several processes none should be left with them at the end
+    items.sort(key=lambda item: item.path.parent.name != "training")
     if os.environ.get("EMOCONV_CORPORA"):
         return
     wanting = [item for item in items if item.get_closest_marker("corpora")]

@@ -14,7 +14,7 @@ import pytest
 from emoconv_jax.bench.batches import make_up
 from emoconv_jax.bench.training import COMPUTES, Figures, made_up_batches, measure
 from emoconv_jax.cli.main import main
-from emoconv_jax.config import NETWORKS, TRAINEES, TrainingConfig, from_dict, to_dict
+from emoconv_jax.config import NETWORKS, TrainingConfig, from_dict, to_dict
 from emoconv_jax.pipeline.batches import Batches
 from emoconv_jax.pipeline.store import FeatureStore
 from emoconv_jax.training import goodput
@@ -46,7 +46,7 @@ def run(config: TrainingConfig, steps: int = STEPS, devices: int = 1, **more):
     return measure(config, steps, **more), lines
 
 
-@pytest.fixture(scope="module", params=TRAINEES)
+@pytest.fixture(scope="module", params=["recogniser", "score_network"])
 def measured(request, tmp_path_factory):
     """Returns the report of a trainee in both types, its lines and its file."""
     out = tmp_path_factory.mktemp("bench") / "figures.json"

@@ -74,7 +74,7 @@ def settings(trainee: str, **changes) -> TrainingConfig:
 
 def eight_devices() -> TrainingConfig:
     """Returns a run for eight devices, of one process or of two."""
-    return settings("average_voice", batch=16, frames=60, steps=6)
+    return settings("average_voice", batch=8, frames=32, steps=6)
 
 
 def silent(_: str) -> None:

@@ -191,7 +191,7 @@ def test_a_run_of_eight_devices_continues_on_one_two_and_four(store, tmp_path):
     config = settings("recogniser", batch=8, steps=2)
     train(config, store, tmp_path / "8", devices=jax.devices(), care=Care(report=1))
     more = dataclasses.replace(config, steps=4)
-    for count in (1, 2, 4, 8):
+    for count in (1, 2, 4):
         run = tmp_path / f"on {count}"
         shutil.copytree(tmp_path / "8", run)
         care = Care(report=1, override=True)
@@ -201,8 +201,8 @@ def test_a_run_of_eight_devices_continues_on_one_two_and_four(store, tmp_path):
         for path in sorted(tmp_path.glob("on *"))
     ]
     found = np.array([[loss for loss in run if loss is not None] for run in losses])
-    assert found.shape == (4, 4)
-    np.testing.assert_allclose(found[:-1], np.broadcast_to(found[-1], (3, 4)), rtol=1e-5)
+    assert found.shape == (3, 4)
+    np.testing.assert_allclose(found[:-1], np.broadcast_to(found[-1], (2, 4)), rtol=1e-5)
 
 
 @pytest.mark.parametrize("content", ["{", "[]"])
