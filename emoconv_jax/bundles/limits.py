@@ -29,6 +29,10 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "average_voice.prenet_dropout": (0, 1),
     "average_voice.dropout": (0, 1),
     "speaker.layers": (1, 8),
+    "speaker.mels": (40, 40),  # the front end has no other
+    "wav2vec2.layers": (1, 64),
+    "wav2vec2.sample_rate_hz": (16000, 16000),
+    "wav2vec2.dimensions": (3, 3),
     "recogniser.frames": (2, 8192),
     "vocoder.resblock": (1, 2),
 }

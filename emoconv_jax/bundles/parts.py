@@ -97,7 +97,10 @@ def template_of(role: str, config: BundleConfig) -> Any:
     try:
         if role == "wav2vec2":
             check_wav2vec2(config.wav2vec2)
-            inputs = (jnp.zeros((1, least_samples(config.wav2vec2))),) * 2
+            least = least_samples(config.wav2vec2)
+            if least > config.wav2vec2.sample_rate_hz:
+                raise EmoconvError(f"wav2vec2: one frame needs {least} samples, over a second")
+            inputs = (jax.ShapeDtypeStruct((1, least), jnp.float32),) * 2
         return jax.eval_shape(network.init, jax.random.key(0), *inputs)
     except (EmoconvError, ValueError, TypeError, ArithmeticError, LookupError) as error:
         # A foreign config.json may ask for 0 heads or 7 groups of 48 channels.

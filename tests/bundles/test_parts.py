@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from emoconv_jax.bundles.format import save_part, write_config
+from emoconv_jax.bundles.format import read_config, save_part, write_config
 from emoconv_jax.bundles.parts import (
     ROLES,
     load_parameters,
@@ -71,6 +71,33 @@ def test_sizes_that_make_no_network_are_refused_in_one_line(tiny, role, field, v
     with pytest.raises(EmoconvError, match=f"tiny: {role} has impossible sizes: ") as caught:
         template_of(role, dataclasses.replace(tiny, **{role: changed}))
     assert "\n" not in str(caught.value)
+
+
+def test_a_wav2vec2_of_long_windows_asks_for_no_memory(tiny):
+    """A first layer of 24 000 samples and a second over as many of its frames: 576 million."""
+    sizes = dataclasses.replace(
+        tiny.wav2vec2, conv_channels=(2, 2), conv_kernels=(24000, 24000), conv_strides=(24000, 1)
+    )
+    with pytest.raises(EmoconvError, match=r"wav2vec2 has impossible sizes: .* needs 576000000 s"):
+        template_of("wav2vec2", dataclasses.replace(tiny, wav2vec2=sizes))
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("wav2vec2", "layers", 24000),
+        ("wav2vec2", "sample_rate_hz", 0),
+        ("wav2vec2", "dimensions", 2),
+        ("speaker", "mels", 41),
+    ],
+)
+def test_a_foreign_configuration_keeps_to_what_the_encoders_can_be(
+    tmp_path, tiny, part, field, value
+):
+    changed = dataclasses.replace(getattr(tiny, part), **{field: value})
+    write_config(tmp_path, dataclasses.replace(tiny, **{part: changed}))
+    with pytest.raises(EmoconvError, match=rf"{part}\.{field} is {value}, allowed is"):
+        read_config(tmp_path)
 
 
 def _zeros(template):
