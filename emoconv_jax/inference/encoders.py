@@ -195,16 +195,16 @@ def emotion_role(folder: pathlib.Path, config: BundleConfig) -> EmotionRole | Di
 class VocoderRole:
     """Log-mel -> waveform, by HiFi-GAN."""
 
-    def __init__(self, config: BundleConfig, folder: pathlib.Path | None = None):
+    def __init__(self, config: BundleConfig, folder: pathlib.Path):
         """Loads the weights from the bundle or, as its roles say, from the user cache.
 
         Args:
             config: of the bundle.
-            folder: of the bundle; needed where its vocoder is its own.
+            folder: of the bundle.
         """
         network = Vocoder(config.vocoder)
         template = template_of("vocoder", config)["params"]
-        if config.roles.vocoder == "bundle" and folder is not None:
+        if config.roles.vocoder == "bundle":
             self.params = load_variables(folder, "vocoder", config)["params"]
         else:
             path = fetch_weights("vocoder")

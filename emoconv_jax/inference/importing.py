@@ -188,8 +188,10 @@ def _tensors(value: Any, path: pathlib.Path, entry: str = "") -> Tensors:
     if not named or not value:
         raise EmoconvError(f"{path}: no dictionary of tensors" + (f" {entry!r}" if entry else ""))
     for name, tensor in value.items():
+        if tensor.dtype.kind != "f":
+            raise EmoconvError(f"{path}: tensor {name!r:.80} is {tensor.dtype}, expected floats")
         if not np.isfinite(tensor).all():
-            raise EmoconvError(f"{path}: tensor {name:.80} holds NaN or infinity")
+            raise EmoconvError(f"{path}: tensor {name!r:.80} holds NaN or infinity")
     return value
 
 

@@ -63,12 +63,13 @@ def port(
         The nested dict, float32.
 
     Raises:
-        EmoconvError: names that are missing, unexpected, doubled or misshaped.
+        EmoconvError: names that are missing, unexpected, doubled or misshaped, or values that
+            float32 cannot hold.
     """
     leaves: Any = flatten_dict(template)
     wanted = {"/".join(path): leaf for path, leaf in leaves.items()}
     filled: dict[str, np.ndarray] = {}
-    unexpected, doubled, misshaped = [], [], []
+    unexpected, doubled, misshaped, endless = [], [], [], []
     for name, tensor in tensors.items():
         target, array = _apply(rules, name, tensor)
         if target not in wanted:
@@ -78,12 +79,16 @@ def port(
         elif tuple(array.shape) != tuple(wanted[target].shape):
             misshaped.append(f"{name} {array.shape}, expected {tuple(wanted[target].shape)}")
         else:
-            filled[target] = np.ascontiguousarray(array, dtype=np.float32)
+            with np.errstate(over="ignore"):
+                filled[target] = np.ascontiguousarray(array, dtype=np.float32)
+            if not np.isfinite(filled[target]).all():
+                endless.append(name)
     missing = [name for name in wanted if name not in filled]
     faults = {
         "unexpected": unexpected,
         "used twice": doubled,
         "wrong shape": misshaped,
+        "not finite in float32": endless,
         "missing": [] if misshaped or doubled else missing,
     }
     if any(faults.values()):
@@ -176,7 +181,8 @@ def _scaled(g: np.ndarray, v: np.ndarray, axis: int) -> np.ndarray:
     wide = v.astype(np.float64)
     others = tuple(other for other in range(v.ndim) if other != axis)
     norm = np.sqrt(np.sum(np.square(wide), axis=others, keepdims=True))
-    return (g * (wide / norm)).astype(np.float32)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # `port` names what is odd
+        return (g * (wide / norm)).astype(np.float32)
 
 
 def _apply(rules: Sequence[Rule], name: str, tensor: np.ndarray) -> tuple[str | None, np.ndarray]:

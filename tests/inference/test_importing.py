@@ -306,7 +306,15 @@ def tensors_of_a_voice() -> dict:
         ),
         (
             lambda t: t.update({"encoder.term_proj.bias": torch.full((80,), torch.nan)}),
-            r"tensor encoder\.term_proj\.bias holds NaN or infinity",
+            r"tensor 'encoder\.term_proj\.bias' holds NaN or infinity",
+        ),
+        (
+            lambda t: t.update({"encoder.term_proj.bias": 1e300 * torch.ones(80).double()}),
+            r"not finite in float32: encoder\.term_proj\.bias",
+        ),
+        (
+            lambda t: t.update({"encoder.term_proj.bias": torch.ones(80, dtype=torch.int64)}),
+            r"tensor 'encoder\.term_proj\.bias' is int64, expected floats",
         ),
         (lambda t: t.pop("encoder.init_proj.weight"), r"missing: encoder\.init_proj\.weight"),
         (lambda t: t.clear(), r"no dictionary of tensors"),
