@@ -136,18 +136,28 @@ def read_config(folder: pathlib.Path) -> BundleConfig:
         raise EmoconvError(f"{path}: format is {data['format']!r:.40}, this version reads {FORMAT}")
     config = from_dict(BundleConfig, data, f"{path}:")
     check_limits(config, str(path))
-    if config.vocoder.mel != config.mel:
-        fields = dataclasses.fields(MelConfig)
-        name = next(
-            f.name
-            for f in fields
-            if getattr(config.mel, f.name) != getattr(config.vocoder.mel, f.name)
-        )
-        raise EmoconvError(
-            f"{path}: vocoder.mel.{name} is {getattr(config.vocoder.mel, name)}, the bundle's mel "
-            f"has {getattr(config.mel, name)}; they must agree"
-        )
+    check_mel(config.vocoder.mel, config.mel, f"{path}: vocoder.mel", "the bundle's mel")
     return config
+
+
+def check_mel(found: MelConfig, needed: MelConfig, what: str, whose: str) -> None:
+    """Refuses two mels that differ, by the first field in which they do.
+
+    Args:
+        found: one of them.
+        needed: the other.
+        what: the first one's place, for the message.
+        whose: the second one's.
+
+    Raises:
+        EmoconvError: they differ.
+    """
+    for field in dataclasses.fields(MelConfig):
+        one, other = getattr(found, field.name), getattr(needed, field.name)
+        if one != other:
+            raise EmoconvError(
+                f"{what}.{field.name} is {one}, {whose} has {other}; they must agree"
+            )
 
 
 def check_agreement(config: BundleConfig, where: str) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from emoconv_jax.bundles.format import part_files, read_config
+from emoconv_jax.bundles.format import check_mel, part_files, read_config
 from emoconv_jax.config import MelConfig, to_dict
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.files import replacing, write_text
@@ -113,14 +113,19 @@ def check_bundle(bundle: pathlib.Path, mel: MelConfig | None = None) -> str:
     Raises:
         EmoconvError: no bundle, another mel, or a missing encoder.
     """
-    config = to_dict(read_config(bundle))
-    if config["mel"] != to_dict(mel or MelConfig()):
-        raise EmoconvError(f"{bundle}: its mel is not that of the features; they must agree")
-    if config["roles"]["emotion"] != "recogniser":
+    bundled = read_config(bundle)
+    check_mel(bundled.mel, mel or MelConfig(), f"{bundle}: mel", "the features' mel")
+    if bundled.roles.emotion != "recogniser":
         raise EmoconvError(
-            f"{bundle}: roles.emotion is {config['roles']['emotion']!r}, which hears waveforms; "
+            f"{bundle}: roles.emotion is {bundled.roles.emotion!r}, which hears waveforms; "
             "features hold mels, which only a 'recogniser' reads"
         )
+    if bundled.roles.speaker != "registry":
+        raise EmoconvError(
+            f"{bundle}: roles.speaker is {bundled.roles.speaker!r}, but the features' d-vectors "
+            "are of the 'registry' encoder"
+        )
+    config = to_dict(bundled)
     digest = hashlib.sha256(json.dumps({r: config[r] for r in (*ROLES, "mel")}).encode())
     for role in ROLES:
         files = part_files(bundle, role)

@@ -18,7 +18,7 @@ from emoconv_jax.errors import EmoconvError, UsageError
 from emoconv_jax.pipeline.store import FeatureStore
 from emoconv_jax.training import start
 from emoconv_jax.training.parallel import Parallel
-from emoconv_jax.training.selection import statistics_of
+from emoconv_jax.training.selection import choose, fingerprint, statistics_of
 from emoconv_jax.training.state import make_optimizer
 from emoconv_jax.training.trainees import make_trainee
 
@@ -39,7 +39,7 @@ def export(
         The role and the step.
 
     Raises:
-        EmoconvError: not a run, or one without a checkpoint.
+        EmoconvError: not a run, one without a checkpoint, or other features than the run read.
         UsageError: a recogniser and no store.
     """
     run = start.read_config(workdir)
@@ -53,7 +53,9 @@ def export(
         found = checkpoints.restore(vars(parallel.abstract_state()))
     if not found:
         raise EmoconvError(f"{workdir / start.CHECKPOINTS}: holds no complete checkpoint")
-    state = found[0]
+    state, about = found
+    if store:
+        start.check_data(about, fingerprint(store, choose(store, run, run.splits)))
     if (bundle / CONFIG_FILE).is_file():
         config = read_config(bundle)
     else:
@@ -62,5 +64,11 @@ def export(
     if statistics is not None:
         variables["statistics"] = statistics
     save_part(bundle, run.trainee, jax.tree.map(np.asarray, variables))
-    write_config(bundle, dataclasses.replace(config, **{run.trainee: trainee.network_config}))
+    # what was imported in its place is gone
+    kept = tuple(entry for entry in config.imported if entry.part != run.trainee)
+    roles = config.roles
+    if run.trainee == "recogniser":
+        roles = dataclasses.replace(roles, emotion="recogniser")
+    trained = {run.trainee: trainee.network_config, "imported": kept, "roles": roles}
+    write_config(bundle, dataclasses.replace(config, **trained))
     return run.trainee, int(state["step"])

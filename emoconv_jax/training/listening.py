@@ -22,7 +22,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from emoconv_jax.audio.griffin_lim import griffin_lim
-from emoconv_jax.bundles.format import BundleConfig, read_config
+from emoconv_jax.bundles.format import BundleConfig, check_mel, read_config
 from emoconv_jax.bundles.parts import network_of
 from emoconv_jax.config import MelConfig, TrainingConfig
 from emoconv_jax.diffusion.plan import single
@@ -80,13 +80,7 @@ def vocoder_of(bundle: pathlib.Path, mel: MelConfig) -> Vocode:
         EmoconvError: not a bundle, a vocoder of another mel, or weights that cannot be had.
     """
     config = read_config(bundle)
-    for field in dataclasses.fields(MelConfig):
-        found, wanted = getattr(config.mel, field.name), getattr(mel, field.name)
-        if found != wanted:
-            raise EmoconvError(
-                f"{bundle}: its vocoder reads a mel of {field.name} {found}, the features have "
-                f"{wanted}"
-            )
+    check_mel(config.mel, mel, f"{bundle}: mel", "the features' mel")
     return VocoderRole(config, bundle)
 
 

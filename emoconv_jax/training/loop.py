@@ -129,10 +129,9 @@ def train(
         checkpoints = enter(
             Checkpoints(workdir / CHECKPOINTS, keep=care.keep, keep_every=care.keep_every)
         )
-        with goodput.of("restoring"):
-            state, about = first_state(
-                parallel, checkpoints, keys.init, log, other_run=other_run, initial=initial
-            )
+        state, about = first_state(
+            parallel, checkpoints, keys.init, log, goodput, other_run=other_run, initial=initial
+        )
         check_data(about, data, care.override)
         by_first(lambda: claim(workdir, config))
         first = int(state.step)

@@ -3,6 +3,7 @@
 Of many processes each reads its own slice of every batch.
 """
 
+import dataclasses
 import hashlib
 from typing import Any
 
@@ -109,16 +110,8 @@ def validation_batches(config: TrainingConfig, store: FeatureStore) -> Batches |
     selection = choose(store, config, (config.validation,))
     if not len(selection):
         return None
-    return Batches(
-        store,
-        selection,
-        config.trainee,
-        batch=config.batch,
-        frames=config.frames,
-        seed=VALIDATION_SEED,
-        host=jax.process_index(),
-        hosts=jax.process_count(),
-    )
+    watched = dataclasses.replace(config, seed=VALIDATION_SEED, crop="random", bank_share=0.0)
+    return training_batches(watched, store, selection)
 
 
 def statistics_of(config: TrainingConfig, store: FeatureStore) -> Any | None:

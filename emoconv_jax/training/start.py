@@ -19,6 +19,7 @@ from emoconv_jax.checkpointing.checkpoints import Checkpoints
 from emoconv_jax.config import TrainingConfig, from_dict, to_dict
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.files import read_json, write_text
+from emoconv_jax.training.goodput import Goodput
 from emoconv_jax.training.parallel import Parallel
 from emoconv_jax.training.state import TrainState
 
@@ -130,6 +131,7 @@ def first_state(
     checkpoints: Checkpoints,
     key: Any,
     log: Callable[[str], None],
+    goodput: Goodput,
     *,
     other_run: pathlib.Path | None = None,
     initial: Any | None = None,
@@ -141,6 +143,7 @@ def first_state(
         checkpoints: of this run.
         key: draws fresh parameters.
         log: takes a line that says where the state came from.
+        goodput: counts the time, of restoring or of compiling what draws the parameters.
         other_run: work directory of a run whose newest state is wanted.
         initial: parameters.
 
@@ -152,23 +155,25 @@ def first_state(
             or what was found is not the network's.
     """
     like = vars(parallel.abstract_state())
-    found = checkpoints.restore(like, log)
-    if found:
-        state, about = TrainState(**found[0]), found[1]
-        log(f"continuing at step {int(state.step)}")
-        return state, about
-    if other_run:
-        with Checkpoints(other_run / CHECKPOINTS, reading=True) as others:
-            found = others.restore(like, log)
-        if not found:
-            raise EmoconvError(f"{other_run / CHECKPOINTS}: holds no complete checkpoint")
-        state = TrainState(**found[0])
-        log(f"starting from {other_run} at step {int(state.step)}")
-        return state, {}
-    if initial is not None:
-        log("starting from given parameters")
-        return parallel.init(key, _fitting(initial, parallel)), {}
-    return parallel.init(key), {}
+    with goodput.of("restoring"):
+        found = checkpoints.restore(like, log)
+        if found:
+            state, about = TrainState(**found[0]), found[1]
+            log(f"continuing at step {int(state.step)}")
+            return state, about
+        if other_run:
+            with Checkpoints(other_run / CHECKPOINTS, reading=True) as others:
+                found = others.restore(like, log)
+            if not found:
+                raise EmoconvError(f"{other_run / CHECKPOINTS}: holds no complete checkpoint")
+            state = TrainState(**found[0])
+            log(f"starting from {other_run} at step {int(state.step)}")
+            return state, {}
+    with goodput.of("compiling"):
+        if initial is not None:
+            log("starting from given parameters")
+            initial = _fitting(initial, parallel)
+        return parallel.init(key, initial), {}
 
 
 def _fitting(initial: Any, parallel: Parallel) -> Any:

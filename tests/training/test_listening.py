@@ -249,5 +249,5 @@ def test_a_bundles_vocoder_speaks(bundle_folder):
 
 
 def test_a_vocoder_of_another_mel_is_refused(bundle_folder):
-    with pytest.raises(EmoconvError, match=r"reads a mel of high_hz 8000\.0, the features have 7"):
+    with pytest.raises(EmoconvError, match=r"mel\.high_hz is 8000\.0, the features' mel has 7"):
         vocoder_of(bundle_folder, MelConfig(high_hz=7000.0))

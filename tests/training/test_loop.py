@@ -16,8 +16,10 @@ from emoconv_jax.pipeline.batches import Batches
 from emoconv_jax.pipeline.store import array_path
 from emoconv_jax.training import target_banks
 from emoconv_jax.training.loop import Care
+from emoconv_jax.training.parallel import Parallel
 from emoconv_jax.training.selection import choose, training_batches
 from emoconv_jax.training.start import read_config
+from emoconv_jax.training.state import make_optimizer
 from emoconv_jax.training.trainees import make_trainee
 
 
@@ -121,6 +123,15 @@ def test_metrics_are_recorded_with_their_step(store, tmp_path):
     assert rates == pytest.approx([1e-3, 0.25e-3])
     assert [r["step"] for r in records if "validation/accuracy" in r] == [2, 4]
     assert "goodput/compiling_s" in records[-1]
+    # nothing was there to restore: looking for it is quick, and drawing parameters is compiling
+    assert records[-1]["goodput/restoring_s"] < records[-1]["goodput/compiling_s"]
+
+
+def test_every_batch_of_a_validation_has_noise_of_its_own():
+    config = settings("recogniser")
+    keys = Parallel(config, make_trainee(config), make_optimizer(config), jax.devices()[:1]).keys(0)
+    drawn = {tuple(jax.random.key_data(key).tolist()) for key in (*keys.watch, keys.step)}
+    assert len(keys.watch) == 4 and len(drawn) == 5
 
 
 def test_a_score_network_sees_banks_as_often_as_the_run_asks(store):

@@ -93,7 +93,7 @@ def test_every_way_gives_the_same_update_in_float64(store, bundle_folder, case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["recogniser", "tweedie"])
+@pytest.mark.parametrize("case", ["recogniser", "average_voice", "tweedie"])
 def test_every_way_gives_the_same_loss_and_gradient_norm_in_float32(store, case):
     config = settings(**CASES[case], batch=BATCH, frames=32)
     found = every_step(config, store, np.float32, WAYS)
