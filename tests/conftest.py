@@ -16,6 +16,8 @@ install_import_hook("emoconv_jax", "beartype.beartype")
 # every later run of that environment then crashes
 NUMBA_CACHE = tempfile.TemporaryDirectory(prefix="numba-")
 os.environ["NUMBA_CACHE_DIR"] = NUMBA_CACHE.name
+os.environ["NUMBA_OPT"] = "0"  # compiling them takes longer than all that they do in tests
+os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"  # nobody reads the programs' line numbers
 
 # most tests use the first; those of parallel training, and the commands they start, use all
 DEVICES = "--xla_force_host_platform_device_count=8"
@@ -47,7 +49,7 @@ def bundle_folder(tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def compilation_cache(tmp_path_factory) -> None:
-    """Shares compiled networks among all tests and the commands that they start."""
+    """Shares compiled networks among the tests of a worker and the commands that they start."""
     folder = tmp_path_factory.mktemp("compiled")
     jax.config.update("jax_compilation_cache_dir", str(folder))
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)

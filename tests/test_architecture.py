@@ -42,6 +42,7 @@ OWNERS = {
     "soxr": ("audio/",),
     "librosa": ("audio/",),
     "webrtcvad": ("audio/",),
+    "pyloudnorm": ("audio/",),
     "flax.linen": ("models/",),
     "pickle": ("porting/torch_file.py",),
     "huggingface_hub": ("bundles/",),

@@ -1,5 +1,6 @@
-"""A bundle small enough to make in a test: what `bundle_folder` in conftest.py is made of."""
+"""Bundles small enough to make in a test: what `bundle_folder` in conftest.py is made of."""
 
+import dataclasses
 import functools
 import pathlib
 
@@ -8,13 +9,16 @@ import numpy as np
 
 from emoconv_jax.audio.reading import read_audio
 from emoconv_jax.bundles import banks
-from emoconv_jax.bundles.format import BundleConfig, save_part, write_config
-from emoconv_jax.bundles.parts import ROLES, template_of
+from emoconv_jax.bundles.format import BundleConfig, Roles, write_bundle
+from emoconv_jax.bundles.parts import parts_of, template_of
 from emoconv_jax.config import (
     EMOTIONS,
     AverageVoiceConfig,
     RecogniserConfig,
     ScoreNetworkConfig,
+    SpeakerConfig,
+    VocoderConfig,
+    Wav2Vec2Config,
 )
 
 SAMPLE = pathlib.Path(__file__).parent.parent / "data" / "samples" / "neutral.flac"
@@ -31,19 +35,42 @@ CONFIG = BundleConfig(
     ),
     recogniser=RecogniserConfig(maps=(4,) * 6, linear=8, hidden=4, embedding=8),
 )
+# its embeddings are as wide as the recogniser's, so it can take its place in a bundle
+WAV2VEC2 = Wav2Vec2Config(
+    hidden=8,
+    layers=1,
+    heads=2,
+    feed_forward=12,
+    conv_channels=(4, 4),
+    conv_kernels=(10, 8),
+    conv_strides=(5, 8),
+    position_kernel=4,
+    position_groups=2,
+)
+# holds every part itself; the score network is that of CONFIG, so that it is compiled once
+WHOLE = dataclasses.replace(
+    CONFIG,
+    name="whole",
+    speaker=SpeakerConfig(hidden=8, layers=2),
+    vocoder=VocoderConfig(
+        resblock=2, channels=16, resblock_kernels=(3,), resblock_dilations=((1, 3),)
+    ),
+    wav2vec2=WAV2VEC2,
+    roles=Roles(speaker="bundle", vocoder="bundle"),
+)
 
 
-def make_bundle(folder: pathlib.Path) -> pathlib.Path:
+def make_bundle(folder: pathlib.Path, config: BundleConfig = CONFIG) -> pathlib.Path:
     """Writes parts of random weights, and banks of random embeddings of 80 utterances."""
-    write_config(folder, CONFIG)
-    generator = np.random.default_rng(0)
-    for role in ROLES:
-        template = template_of(role, CONFIG)
+    generator, parts = np.random.default_rng(0), {}
+    for role in parts_of(config):
+        template = template_of(role, config)
         draw = functools.partial(_draw, generator)
-        save_part(folder, role, jax.tree_util.tree_map_with_path(draw, template))
+        parts[role] = jax.tree_util.tree_map_with_path(draw, template)
+    write_bundle(folder, config, parts, dtype=np.float16)
     count = 10 * len(EMOTIONS)
     labels = generator.uniform(1, 7, count)
-    embeddings = generator.normal(size=(count, CONFIG.recogniser.embedding))
+    embeddings = generator.normal(size=(count, config.emotion_width))
     speakers = [f"made/{i % 3}" for i in range(count)]
     made = banks.build(embeddings, labels, labels, list(EMOTIONS) * 10, speakers)
     banks.save_banks(folder, made)

@@ -52,7 +52,7 @@ def log_mel(audio: Float[np.ndarray, " n"], config: MelConfig) -> Float[np.ndarr
     whole = np.asarray(audio[: len(audio) // hop * hop], dtype=np.float32)
     padded = np.pad(whole, (fft - hop) // 2, mode="reflect")
     windows = np.lib.stride_tricks.sliding_window_view(padded, fft)[::hop]
-    hann = _periodic_hann(fft)
+    hann = periodic_hann(fft)
     filters = _mel_filters(config)
     blocks = []
     for start in range(0, len(windows), _BLOCK_FRAMES):
@@ -63,7 +63,12 @@ def log_mel(audio: Float[np.ndarray, " n"], config: MelConfig) -> Float[np.ndarr
 
 
 @functools.cache
-def _periodic_hann(samples: int) -> Float[np.ndarray, " samples"]:
+def periodic_hann(samples: int) -> Float[np.ndarray, " samples"]:
+    """Returns the Hann window of one period.
+
+    Args:
+        samples: its length.
+    """
     return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(samples) / samples)).astype(np.float32)
 
 

@@ -11,6 +11,7 @@ import librosa
 import numpy as np
 import webrtcvad
 
+from emoconv_jax.audio.mel import periodic_hann
 from emoconv_jax.shapes import Float
 
 SAMPLE_RATE_HZ = 16_000
@@ -84,11 +85,23 @@ def speaker_mel(audio16k: Float[np.ndarray, " n"]) -> Float[np.ndarray, "f m"]:
         The power mel of 40 bins, float32, 1 + n // 160 frames, each centred on its hop, with zeros
         beyond the ends.
     """
-    mel = librosa.feature.melspectrogram(
-        y=audio16k.astype(np.float32),
-        sr=SAMPLE_RATE_HZ,
-        n_fft=_FFT_SAMPLES,
-        hop_length=HOP_SAMPLES,
-        n_mels=_MELS,
-    )
-    return np.ascontiguousarray(mel.T, dtype=np.float32)
+    # framed here as in `audio.mel`: librosa's own STFT compiles for seconds in every new process
+    padded = np.pad(audio16k.astype(np.float32), _FFT_SAMPLES // 2)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, _FFT_SAMPLES)[::HOP_SAMPLES]
+    power = np.abs(np.fft.rfft(windows * periodic_hann(_FFT_SAMPLES), axis=-1)) ** 2
+    filters = librosa.filters.mel(sr=SAMPLE_RATE_HZ, n_fft=_FFT_SAMPLES, n_mels=_MELS)
+    return (power @ filters.T).astype(np.float32)
+
+
+def loudest(audio: Float[np.ndarray, " n"], samples: int) -> Float[np.ndarray, " _"]:
+    """Returns the stretch of a recording that has the most power.
+
+    Args:
+        audio: the waveform.
+        samples: the stretch's length, at least 1; a shorter recording comes back whole.
+    """
+    if len(audio) <= samples:
+        return audio
+    power = np.concatenate([[0.0], np.cumsum(np.square(audio, dtype=np.float64))])
+    start = int(np.argmax(power[samples:] - power[:-samples]))
+    return audio[start : start + samples]

@@ -4,6 +4,10 @@ Rule (EmoConv-Diff, section 2.3: the mean over the "top 20 %" samples of an arou
 ours): for level c rank the utterances by |label - c| + |prediction - c|, keep
 max(20, 20 % of those whose label rounds to c) and average. An emotion's bank is the mean over its
 utterances (EmoMix, section 2.2).
+
+A condition's name, anywhere in a request, is an emotion of the bundle; "arousal X", X any number in
+1..7; "null", no emotion; "source", what is heard in the source; or "reference", what is heard in
+another recording. The last two have no bank, and no emotion may take one of these names.
 """
 
 import json
@@ -26,9 +30,52 @@ LEVELS = tuple(range(int(AROUSAL_LOW), int(AROUSAL_HIGH) + 1))
 LEVEL_NAMES = tuple(f"arousal/{level}" for level in LEVELS)
 SHARE = 0.2
 FEWEST = 20
-# a word that a terminal shows as it is, and not the name of NULL
-EMOTION = re.compile(r"emotion/(?!null$)\w[\w -]{0,39}")
 NULL = "null"  # the condition that training drops the emotion to: all zeros
+SOURCE, REFERENCE = "source", "reference"
+HEARD = (SOURCE, REFERENCE)
+AROUSAL = "arousal "
+# a word that a terminal shows as it is, and not the name of another condition
+WORD = re.compile(r"\w[\w -]{0,39}")
+EMOTION = re.compile(rf"emotion/(?!(?:{NULL}|{SOURCE}|{REFERENCE})$|{AROUSAL}){WORD.pattern}")
+
+
+def arousal_name(level: float | int) -> str:
+    """Returns the name of an arousal's condition.
+
+    Args:
+        level: 1 (calm) to 7 (excited), any real number.
+
+    Returns:
+        Such as "arousal 3" or "arousal 2.75"; two levels never share one.
+
+    Raises:
+        UsageError: outside 1..7.
+    """
+    if not AROUSAL_LOW <= level <= AROUSAL_HIGH:  # also refuses NaN
+        raise UsageError(f"arousal: found {level}, allowed is {AROUSAL_LOW:g}..{AROUSAL_HIGH:g}")
+    level = float(level)
+    return f"{AROUSAL}{level:g}" if float(f"{level:g}") == level else f"{AROUSAL}{level!r}"
+
+
+def condition_name(name: str, field: str) -> str:
+    """Returns a condition's name in the one form that plans know: "arousal 3.0" as "arousal 3".
+
+    Args:
+        name: as the user wrote it; whether a bundle has the emotion is not asked.
+        field: of the request, for the message.
+
+    Raises:
+        UsageError: an arousal that is no number in 1..7.
+    """
+    if not name.startswith(AROUSAL):
+        return name
+    try:
+        return arousal_name(float(name.removeprefix(AROUSAL)))
+    except (ValueError, UsageError):
+        raise UsageError(
+            f"{field}: found {name!r:.80}, allowed are {AROUSAL}{AROUSAL_LOW:g} to "
+            f"{AROUSAL}{AROUSAL_HIGH:g}"
+        ) from None
 
 
 class Banks:
@@ -48,6 +95,22 @@ class Banks:
         """The names of the emotions that have a bank."""
         return tuple(n.removeprefix("emotion/") for n in self.vectors if n.startswith("emotion/"))
 
+    def condition(self, name: str) -> Float[np.ndarray, " e"]:
+        """Returns the embedding of a condition that needs no recording.
+
+        Args:
+            name: as `condition_name` returns it.
+
+        Returns:
+            The vector.
+
+        Raises:
+            UsageError: an unknown name.
+        """
+        if name.startswith(AROUSAL):
+            return self.arousal(float(name.removeprefix(AROUSAL)))
+        return self.emotion(name)
+
     def emotion(self, name: str) -> Float[np.ndarray, " e"]:
         """Returns an emotion's embedding; `null` is the one that training drops to.
 
@@ -63,7 +126,10 @@ class Banks:
         if name == NULL:
             return np.zeros_like(next(iter(self.vectors.values())))
         if f"emotion/{name}" not in self.vectors:
-            raise UsageError(f"emotion {name!r} is unknown, allowed are {', '.join(self.emotions)}")
+            raise UsageError(
+                f"emotion {name!r:.80} is unknown, allowed are {', '.join(self.emotions)}, and "
+                f"{AROUSAL}{AROUSAL_LOW:g} to {AROUSAL_HIGH:g}, {NULL}, {', '.join(HEARD)}"
+            )
         return self.vectors[f"emotion/{name}"]
 
     def arousal(self, level: float) -> Float[np.ndarray, " e"]:
@@ -156,10 +222,19 @@ def save_banks(folder: pathlib.Path, banks: Banks) -> None:
         folder: of the bundle.
         banks: what to write.
     """
-    notes = {name: json.dumps(made) for name, made in banks.made_from.items()}
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / BANKS_FILE) as (partial,):
-        partial.write_bytes(save(banks.vectors, metadata=notes))
+        partial.write_bytes(banks_content(banks))
+
+
+def banks_content(banks: Banks) -> bytes:
+    """Returns the content of `banks.safetensors`.
+
+    Args:
+        banks: what to write.
+    """
+    notes = {name: json.dumps(made) for name, made in banks.made_from.items()}
+    return save(banks.vectors, metadata=notes)
 
 
 def load_banks(folder: pathlib.Path, width: int) -> Banks:

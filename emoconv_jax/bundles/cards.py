@@ -46,6 +46,10 @@ def card(
         The text of README.md.
     """
     licence = f"`{config.licence}`, of the weights."
+    if config.imported:
+        licence += " Parts that were not trained here have their own:\n"
+    for entry in config.imported:
+        licence += f"\n- {entry.part}: `{entry.licence}`, from {entry.source} ({entry.format})"
     texts = (licence, data, metrics, intended_use, misuse)
     body = "\n".join(
         f"## {name}\n\n{text.strip()}\n" for name, text in zip(SECTIONS, texts, strict=True)

@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ from emoconv_jax.config import (
     to_dict,
 )
 from emoconv_jax.errors import EmoconvError
-from emoconv_jax.files import read_json, replacing, write_text
+from emoconv_jax.files import read_json, replacing
 
 CONFIG_FILE = "config.json"
 FORMAT = 1
@@ -168,8 +169,8 @@ def check_agreement(config: BundleConfig, where: str) -> None:
         where: its file, for messages.
 
     Raises:
-        EmoconvError: a part's size that is not what its neighbours give it, by name, or a score
-            network without emotion.
+        EmoconvError: a part's size that is not what its neighbours give it, by name, a score
+            network without emotion, or a public part of other sizes than its weights have.
     """
     mels, network = config.mel.mels, config.score_network
     if not network.emotion:
@@ -186,6 +187,12 @@ def check_agreement(config: BundleConfig, where: str) -> None:
     ):
         if found != expected:
             raise EmoconvError(f"{where}: {name} is {found}, the other parts need {expected}")
+    for name, public in (("speaker", SpeakerConfig()), ("vocoder", VocoderConfig())):
+        if getattr(config.roles, name) == "registry" and getattr(config, name) != public:
+            raise EmoconvError(
+                f"{where}: roles.{name} is 'registry', whose weights have other sizes or another "
+                f"mel than {name}; allowed is 'bundle'"
+            )
 
 
 def fingerprint(folder: pathlib.Path) -> str:
@@ -208,29 +215,47 @@ def fingerprint(folder: pathlib.Path) -> str:
     return digest.hexdigest()
 
 
-def write_config(folder: pathlib.Path, config: BundleConfig) -> None:
-    """Writes `config.json`, whole or not at all.
+def write_bundle(
+    folder: pathlib.Path,
+    config: BundleConfig,
+    parts: Mapping[str, Any] | None = None,
+    *,
+    dtype: Any = None,
+    files: Mapping[str, bytes] | None = None,
+) -> None:
+    """Writes `config.json`, parts and other files in one go: all of them, or none where one fails.
 
     Args:
-        folder: of the bundle; made if absent.
-        config: its content.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / CONFIG_FILE, json.dumps(to_dict(config), indent=1) + "\n")
-
-
-def save_part(folder: pathlib.Path, role: str, params: Any, dtype: Any = np.float16) -> None:
-    """Writes one role's parameters in files of at most SHARD_BYTES, or of a single tensor.
-
-    Args:
-        folder: of the bundle; made if absent.
-        role: the file name's stem.
-        params: nested dict of arrays.
-        dtype: the stored type.
+        folder: of the bundle; made if absent. What is not named stays as it is.
+        config: the content of `config.json`.
+        parts: role -> nested dict of arrays.
+        dtype: the type they are stored in; None is float16 where that loses nothing, else float32.
+        files: name -> content.
 
     Raises:
-        EmoconvError: a value that `dtype` cannot hold, by the tensor's name.
+        EmoconvError: a value that the type cannot hold, by the tensor's name.
+        OSError: a file cannot be written.
     """
+    parts, content = parts or {}, dict(files or {})
+    shards: dict[str, dict[str, np.ndarray]] = {}
+    for role, params in parts.items():
+        shards |= _shards(role, params, dtype or narrowest(params))
+    content[CONFIG_FILE] = (json.dumps(to_dict(config), indent=1) + "\n").encode()
+    folder.mkdir(parents=True, exist_ok=True)
+    # the configuration takes its name last: until then the folder is what it was
+    with replacing(*(folder / name for name in (*shards, *content))) as partial:
+        for path, shard in zip(partial, shards.values(), strict=False):
+            path.write_bytes(save(shard))
+        for path, text in zip(partial[len(shards) :], content.values(), strict=True):
+            path.write_bytes(text)
+    for role in parts:
+        for old in part_files(folder, role):
+            if old.name not in shards:
+                old.unlink()
+
+
+def _shards(role: str, params: Any, dtype: Any) -> dict[str, dict[str, np.ndarray]]:
+    """Divides a part over files of at most SHARD_BYTES, or of a single tensor, by file name."""
     shards: list[dict[str, np.ndarray]] = [{}]
     size = 0
     for path, values in flatten_dict(params).items():
@@ -245,16 +270,10 @@ def save_part(folder: pathlib.Path, role: str, params: Any, dtype: Any = np.floa
             shards.append({})
             size = array.nbytes + HEADER_BYTES + len(name)
         shards[-1][name] = array
-    folder.mkdir(parents=True, exist_ok=True)
-    targets = [
-        folder / f"{role}-{number}-of-{len(shards)}.safetensors"
-        for number in range(1, len(shards) + 1)
-    ]
-    with replacing(*targets) as partial:
-        for path, shard in zip(partial, shards, strict=True):
-            path.write_bytes(save(shard))
-    for old in set(part_files(folder, role)) - set(targets):
-        old.unlink()
+    return {
+        f"{role}-{number}-of-{len(shards)}.safetensors": shard
+        for number, shard in enumerate(shards, 1)
+    }
 
 
 def narrowest(params: Any) -> Any:

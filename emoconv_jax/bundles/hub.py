@@ -4,9 +4,10 @@ What lies on the Hub is foreign. Names and sizes are checked from the listing of
 byte of a file is asked for; only tensors, JSON and text are asked for; what came is checked again.
 
     fetch  (1) name and revision -> commit; (2) list its files, refuse odd names and sizes;
-           (3) download into the Hub's own cache; (4) check the files and their headers, and
-           remove them from the cache where they are refused
-    push   (1) load the bundle as a user would; (2) check its model card; (3) one commit
+           (3) download into the Hub's own cache; (4) check that all files are there, and their
+           headers, and remove them from the cache where they are refused
+    push   (1) load the bundle as a user would; (2) check its model card; (3) one commit of the
+           bundle's own files
 
 Source: the layout of the cache (refs/, snapshots/, blobs/) is documented in huggingface_hub's guide
 "Understand caching".
@@ -23,11 +24,10 @@ from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 
-from emoconv_jax.bundles.banks import load_banks
 from emoconv_jax.bundles.cards import check_card
-from emoconv_jax.bundles.format import CONFIG_FILE, BundleConfig, check_agreement, read_config
-from emoconv_jax.bundles.headers import check_header
-from emoconv_jax.bundles.parts import load_variables, parts_of
+from emoconv_jax.bundles.contents import check_bundle, check_outside, is_own, lacking
+from emoconv_jax.bundles.format import CONFIG_FILE
+from emoconv_jax.bundles.parts import PARTS, parts_of
 from emoconv_jax.errors import EmoconvError, UsageError
 from emoconv_jax.files import write_text
 
@@ -80,7 +80,7 @@ def fetch(
     Raises:
         UsageError: a revision that can be none, or one of a folder.
         EmoconvError: neither a folder nor such a name, not on the Hub, not accessible, no network
-            and no copy, or a repository that is refused, by file.
+            and no copy or a part of one, or a repository that is refused, by file.
     """
     folder = pathlib.Path(name)
     if folder.exists():
@@ -96,47 +96,10 @@ def fetch(
     wanted = MAIN if revision is None else revision
     if not REVISION.fullmatch(wanted) or ".." in wanted:
         raise UsageError(f"revision: found {wanted!r:.80}, allowed is a branch, a tag or a commit")
-    hub = _library()
-    kept: dict[str, Any] = {"allow_patterns": PATTERNS, "ignore_patterns": NESTED}
-    kept |= {"cache_dir": cache, "endpoint": endpoint}
-    if hub.constants.HF_HUB_OFFLINE or COMMIT.fullmatch(wanted):
-        with contextlib.suppress(hub.errors.LocalEntryNotFoundError):
-            found = hub.snapshot_download(
-                repository, revision=wanted, local_files_only=True, **kept
-            )
-            return _checked(pathlib.Path(found), repository)
-    if hub.constants.HF_HUB_OFFLINE:
-        raise EmoconvError(
-            f"{_at(repository, wanted)}: not in the cache, and HF_HUB_OFFLINE is set"
-        )
     try:
-        with _told(hub, repository, wanted):
-            return _download(hub, repository, wanted, kept)
-    except _Unreachable as error:
-        with contextlib.suppress(hub.errors.LocalEntryNotFoundError):
-            found = hub.snapshot_download(
-                repository, revision=wanted, local_files_only=True, **kept
-            )
-            return _checked(pathlib.Path(found), repository)
-        raise EmoconvError(f"{error}, and no copy is in the cache") from None
-
-
-def check_bundle(folder: pathlib.Path) -> BundleConfig:
-    """Loads everything a bundle holds, as a user would, and lets it go.
-
-    Args:
-        folder: of the bundle.
-
-    Returns:
-        Its configuration.
-
-    Raises:
-        EmoconvError: a part that is missing, damaged or does not fit, by file and field.
-    """
-    config = _check_outside(folder)
-    for role in parts_of(config):
-        load_variables(folder, role, config)
-    return config
+        return _fetched(repository, wanted, endpoint, cache)
+    except _Absent as error:  # a mistyped folder looks like a name
+        raise EmoconvError(f"no such folder, and {error}") from None
 
 
 def push(
@@ -149,6 +112,8 @@ def push(
     endpoint: str | None = None,
 ) -> str:
     """Publishes a bundle on the Hub in one commit; files of the bundle before it are removed.
+
+    Other files stay where they are: those of the folder here, those of the repository there.
 
     Args:
         folder: of the bundle.
@@ -167,9 +132,11 @@ def push(
     """
     if not REPOSITORY.fullmatch(name) or ".." in name:
         raise UsageError(f"{name!r:.200}: allowed is ORG/NAME on the Hub")
-    check_bundle(folder)
+    parts = parts_of(check_bundle(folder))
     check_card(folder)
-    files = _files(folder)
+    if missing := lacking(folder):
+        raise EmoconvError(f"{folder}: {missing} is missing")
+    files = [path for path in _files(folder) if is_own(path.name, parts)]
     _check_sizes({path.name: path.stat().st_size for path in files}, str(folder))
     hub = _library()
     with _told(hub, name, MAIN):
@@ -178,12 +145,21 @@ def push(
         there = _listed(api, name, MAIN)
         new = {path.name for path in files}
         changes = [hub.CommitOperationAdd(path.name, str(path)) for path in files]
-        changes += [hub.CommitOperationDelete(old) for old in there if old not in new]
+        old = [file for file in there if file not in new and is_own(file, PARTS)]
+        changes += [hub.CommitOperationDelete(file) for file in old]
         return api.create_commit(name, changes, commit_message=message).oid
 
 
-class _Unreachable(EmoconvError):
+class _Absent(EmoconvError):
+    """Nobody knows a bundle of this name."""
+
+
+class _Unreachable(_Absent):
     """The Hub did not answer."""
+
+
+class _Incomplete(EmoconvError):
+    """Files of a bundle are missing."""
 
 
 def _library() -> ModuleType:
@@ -193,8 +169,8 @@ def _library() -> ModuleType:
         import huggingface_hub.constants
         import huggingface_hub.errors
     except ModuleNotFoundError as error:
-        raise EmoconvError(
-            f"{error.name} is not installed; bundles on the Hub need `pip install emoconv-jax[hub]`"
+        raise _Absent(
+            f"{error.name} is not installed; bundles on the Hub need `pip install -e .[hub]`"
         ) from None
     return huggingface_hub
 
@@ -214,7 +190,7 @@ def _told(hub: ModuleType, name: str, revision: str) -> Iterator[None]:
     except errors.RevisionNotFoundError:
         raise EmoconvError(f"{where}: the repository has no such revision") from None
     except errors.RepositoryNotFoundError:
-        raise EmoconvError(
+        raise _Absent(
             f"{where}: not found on the Hub, or private; `hf auth login` shows what is yours"
         ) from None
     except errors.HfHubHTTPError as error:
@@ -237,6 +213,46 @@ def _at(name: str, revision: str) -> str:
     return f"{name}@{revision}"
 
 
+def _fetched(
+    name: str, revision: str, endpoint: str | None, cache: pathlib.Path | None
+) -> tuple[pathlib.Path, str]:
+    """Returns a bundle's folder in the Hub's cache and its commit."""
+    hub = _library()
+    kept: dict[str, Any] = {"allow_patterns": PATTERNS, "ignore_patterns": NESTED}
+    kept |= {"cache_dir": cache, "endpoint": endpoint}
+    if hub.constants.HF_HUB_OFFLINE:
+        why = f"{_at(name, revision)}: HF_HUB_OFFLINE is set"
+        return _cached(hub, name, revision, kept, why)
+    if COMMIT.fullmatch(revision):
+        with contextlib.suppress(_Absent, _Incomplete):
+            return _cached(hub, name, revision, kept, "")
+    try:
+        with _told(hub, name, revision):
+            return _download(hub, name, revision, kept)
+    except _Unreachable as error:
+        return _cached(hub, name, revision, kept, str(error))
+
+
+def _cached(
+    hub: ModuleType, name: str, revision: str, kept: dict[str, Any], why: str
+) -> tuple[pathlib.Path, str]:
+    """Returns the copy in the cache; `why` the Hub is not asked is said where there is none."""
+    incomplete = getattr(hub.errors, "IncompleteSnapshotError", ())  # version 1 has none
+    try:
+        try:
+            found = hub.snapshot_download(name, revision=revision, local_files_only=True, **kept)
+        except incomplete as error:
+            _checked(pathlib.Path(error.snapshot_path), name)  # says which file it is
+            raise _Incomplete("one that no part needs is missing") from None
+        return _checked(pathlib.Path(found), name)
+    except _Incomplete as error:  # a download was interrupted
+        raise _Incomplete(
+            f"{why}, and it is incomplete in the cache; fetch it again online ({error})"
+        ) from None
+    except hub.errors.LocalEntryNotFoundError:
+        raise _Absent(f"{why}, and no copy is in the cache") from None
+
+
 def _download(
     hub: ModuleType, name: str, revision: str, kept: dict[str, Any]
 ) -> tuple[pathlib.Path, str]:
@@ -257,7 +273,7 @@ def _download(
                     f"lists {sizes.get(path.name)}"
                 )
     except EmoconvError:
-        _discard(folder)
+        _discard(hub, folder)
         raise
     if revision != commit:  # what the name stands for when the Hub cannot be asked
         reference = folder.parent.parent / "refs" / revision
@@ -317,30 +333,22 @@ def _checked(folder: pathlib.Path, name: str) -> tuple[pathlib.Path, str]:
         target = path.resolve()
         if not any(target.is_relative_to(place) for place in allowed):
             raise EmoconvError(f"{where}: {path.name} is a link out of the Hub's cache")
+        if not target.exists():
+            raise _Incomplete(f"{where}: {path.name} is missing")
         if not target.is_file():
             raise EmoconvError(f"{where}: {path.name} is not a regular file")
+    if missing := lacking(folder):
+        raise _Incomplete(f"{where}: {missing} is missing")
     _check_sizes({path.name: path.stat().st_size for path in files}, where)
-    _check_outside(folder)
+    check_outside(folder)
     return folder, folder.name
 
 
-def _check_outside(folder: pathlib.Path) -> BundleConfig:
-    """Checks a bundle's configuration, banks, and the headers of all tensors."""
-    config = read_config(folder)
-    check_agreement(config, str(folder / CONFIG_FILE))
-    load_banks(folder, config.emotion_width)
-    for path in folder.glob("*.safetensors"):
-        check_header(path)
-    return config
-
-
-def _discard(folder: pathlib.Path) -> None:
-    """Removes a snapshot from the cache, with the blobs that no other snapshot links to."""
-    blobs = folder.parent.parent.resolve() / "blobs"
-    others = [other for other in folder.parent.iterdir() if other != folder]
-    shared = {path.resolve() for other in others for path in other.rglob("*")}
-    for path in folder.iterdir():
-        target = path.resolve()
-        if path.is_symlink() and target.is_relative_to(blobs) and target not in shared:
-            target.unlink(missing_ok=True)
-    shutil.rmtree(folder)
+def _discard(hub: ModuleType, folder: pathlib.Path) -> None:
+    """Removes a snapshot from the cache: its links, blobs that no other links to, its listing."""
+    repository, commit = folder.parent.parent, folder.name
+    cache = hub.scan_cache_dir(repository.parent)
+    own = frozenset(one for one in cache.repos if one.repo_path == repository.resolve())
+    dataclasses.replace(cache, repos=own).delete_revisions(commit).execute()
+    (repository / "trees" / f"{commit}.json").unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)  # of a cache too odd for the library to touch

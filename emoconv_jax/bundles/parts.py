@@ -3,17 +3,22 @@
 import pathlib
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
-from emoconv_jax.bundles.format import BundleConfig, load_part, read_config
-from emoconv_jax.errors import EmoconvError, UsageError
+from emoconv_jax.bundles.banks import Banks, load_banks
+from emoconv_jax.bundles.format import (
+    CONFIG_FILE,
+    BundleConfig,
+    check_agreement,
+    load_part,
+    read_config,
+)
+from emoconv_jax.errors import UsageError
 from emoconv_jax.models.average_voice import AverageVoiceEncoder
 from emoconv_jax.models.recogniser import Recogniser
 from emoconv_jax.models.score_network import ScoreNetwork
-from emoconv_jax.models.speaker import PARTIAL_FRAMES, SpeakerEncoder
+from emoconv_jax.models.speaker import SpeakerEncoder
+from emoconv_jax.models.templates import template
 from emoconv_jax.models.vocoder import Vocoder
-from emoconv_jax.models.wav2vec2 import DimensionalRecogniser, check_wav2vec2, least_samples
+from emoconv_jax.models.wav2vec2 import DimensionalRecogniser
 
 ROLES = ("score_network", "average_voice", "recogniser")  # those that are trained here
 PARTS = (*ROLES, "wav2vec2", "speaker", "vocoder")
@@ -25,7 +30,6 @@ Network = (
     | SpeakerEncoder
     | Vocoder
 )
-FRAMES = 16  # of the example that shapes are traced with; any number gives the same parameters
 
 
 def parts_of(config: BundleConfig) -> tuple[str, ...]:
@@ -40,6 +44,23 @@ def parts_of(config: BundleConfig) -> tuple[str, ...]:
     roles = config.roles
     own = [name for name in ("speaker", "vocoder") if getattr(roles, name) == "bundle"]
     return ("score_network", "average_voice", roles.emotion, *own)
+
+
+def open_bundle(folder: pathlib.Path) -> tuple[BundleConfig, Banks]:
+    """Reads what says whether a request can be met, without the networks.
+
+    Args:
+        folder: of the bundle.
+
+    Returns:
+        Its configuration and its banks.
+
+    Raises:
+        EmoconvError: not a bundle, parts that do not fit together, or damaged banks.
+    """
+    config = read_config(folder)
+    check_agreement(config, str(folder / CONFIG_FILE))
+    return config, load_banks(folder, config.emotion_width)
 
 
 def network_of(role: str, config: BundleConfig) -> Network:
@@ -83,29 +104,7 @@ def template_of(role: str, config: BundleConfig) -> Any:
     Raises:
         EmoconvError: sizes of which no network can be made.
     """
-    network, mels = network_of(role, config), config.mel.mels
-    mel, mask = jnp.zeros((1, FRAMES, mels)), jnp.ones((1, FRAMES))
-    inputs: tuple = (mel, mask)
-    if role == "score_network":
-        sizes = config.score_network
-        conditions = jnp.zeros((1, sizes.speaker)), jnp.zeros((1, sizes.emotion))
-        inputs = (mel, mel, mask, jnp.zeros((1,)), *conditions)
-    if role == "vocoder":
-        inputs = (mel,)
-    if role == "speaker":
-        inputs = (jnp.zeros((1, PARTIAL_FRAMES, config.speaker.mels)),)
-    try:
-        if role == "wav2vec2":
-            check_wav2vec2(config.wav2vec2)
-            least = least_samples(config.wav2vec2)
-            if least > config.wav2vec2.sample_rate_hz:
-                raise EmoconvError(f"wav2vec2: one frame needs {least} samples, over a second")
-            inputs = (jax.ShapeDtypeStruct((1, least), jnp.float32),) * 2
-        return jax.eval_shape(network.init, jax.random.key(0), *inputs)
-    except (EmoconvError, ValueError, TypeError, ArithmeticError, LookupError) as error:
-        # A foreign config.json may ask for 0 heads or 7 groups of 48 channels.
-        reason = " ".join(str(error).split())[:200]
-        raise EmoconvError(f"{config.name}: {role} has impossible sizes: {reason}") from None
+    return template(network_of(role, config), f"{config.name}: {role}")
 
 
 def load_variables(folder: pathlib.Path, role: str, config: BundleConfig | None = None) -> Any:

@@ -22,6 +22,7 @@ TARGETS = {
     "arousal 7 (excited)": {"arousal": 7.0},
     "happy .6 + surprised .4": MIX,
 }
+MOST_SECONDS = 60.0  # that a page can show
 SOURCE = "source.wav"
 FILES = ("arousal_1.wav", "arousal_4.wav", "arousal_7.wav", "mix.wav")
 
@@ -61,20 +62,18 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
     from emoconv_jax.audio.reading import read_audio
     from emoconv_jax.audio.writing import write_audio
     from emoconv_jax.bundles.hub import Source, fetch
+    from emoconv_jax.bundles.parts import open_bundle
     from emoconv_jax.evaluation.measures import measure
     from emoconv_jax.evaluation.page import HEADINGS, Item, draw, figures, write_page
-    from emoconv_jax.inference.converter import (
-        CAUTION,
-        MOST_SECONDS,
-        EmotionConverter,
-        open_bundle,
-    )
+    from emoconv_jax.inference.conversion import CAUTION
+    from emoconv_jax.inference.converter import EmotionConverter
     from emoconv_jax.inference.request import Request, resolve
 
     folder, commit = fetch(flags.bundle)
     config, banks = open_bundle(folder)
     common = {"steps": flags.steps, "seed": flags.seed}
-    wanted = [resolve(Request(**target, **common), config, banks) for target in TARGETS.values()]
+    for target in TARGETS.values():  # wrong usage ends here
+        resolve(Request(**target, **common), config, banks)
     mel = config.mel
     audio = read_audio(source, mel.sample_rate_hz, max_seconds=MOST_SECONDS)
     print("loading the networks", flush=True)
@@ -85,16 +84,17 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
         raise EmoconvError(f"{out}: cannot be made a folder ({error.strerror})") from None
     write_audio(out / SOURCE, audio, mel.sample_rate_hz)
     found = [("source", SOURCE, audio)]
-    title = ""
-    with tqdm(total=sum(request.evaluations for request, *_ in wanted), unit="step") as bar:
+    total_s, title = len(TARGETS) * len(audio) / mel.sample_rate_hz, ""
+    form = "{desc}{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}, {remaining} left]"
+    with tqdm(total=total_s, bar_format=form) as bar:
         bar.set_description("compiling (once)")
 
-        def advance(_: object) -> None:  # one for all targets: another would be compiled anew
+        def advance(finished_s: float) -> None:
             bar.set_description(title, refresh=False)
-            bar.update(1)
+            bar.update(min(finished_s, total_s - bar.n))
 
         for (title, request), file in zip(TARGETS.items(), FILES, strict=True):
-            converted = converter.convert(audio, on_step=advance, **request, **common)
+            converted = converter.convert(audio, on_progress=advance, **request, **common)
             converted.save(out / file)
             found.append((title, file, converted.audio))
     items = [

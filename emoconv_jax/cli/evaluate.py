@@ -1,11 +1,20 @@
-"""Measures conversions of held-out speech: does the arousal arrive, does the voice stay.
+"""Measures conversions of held-out speech: does the emotion arrive, does the voice stay.
 
-usage: emoconv evaluate --features FEATURES --corpora DIR --out DIR [--bundle BUNDLE]
-                        [--split test] [--limit 48] [--steps 30] [--latent source]
-                        [--start T] [--guidance W] [--seed 0]
+usage: emoconv evaluate --features FEATURES --corpora DIR --out DIR [--what arousal]
+                        [--bundle BUNDLE] [--split test] [--limit 48] [--steps 30]
+                        [--latent source] [--start T] [--guidance W] [--seed 0]
+       emoconv evaluate --what mixes [--mixed_in happy,angry,sad] [--each 1] ...
+       emoconv evaluate --what levels ...
 
-Converts each chosen utterance to arousal 1 and 7, measures the outputs and prints a table. An
-interrupted run continues where it was.
+arousal   converts each chosen utterance to arousal 1 and 7: does it rise, does the pitch, whose
+          voice is nearest
+mixes     mixes an emotion into neutral at strength 0, .2, .4, .6, .8: does its probability rise
+levels    converts to arousal 1, 2 ... 7: does the measured one rise with every step
+
+Only voices that no training has heard are converted. A table is printed, the figures and all rows
+go to the folder of --out; each question needs a folder of its own. An interrupted run continues
+where it was. Few steps (--steps 10) are enough for `mixes` and `levels`, which convert each
+utterance 5 and 7 times.
 """
 
 import pathlib
@@ -31,6 +40,26 @@ ROWS = {
     "own_speaker_nearest_real": ("real emotional clips nearest to their own", "{:.0%}"),
     "own_speaker_ratio": ("ratio of the two", "{:.2f}"),
 }
+ORDER_ROWS = {
+    "utterances": ("utterances", "{:.0f}"),
+    "series": ("series", "{:.0f}"),
+    "pairs_in_order": ("pairs in order", "{:.0%}"),
+    "pairs_in_order_equal_level": ("the same at equal loudness", "{:.0%}"),
+    "ends_in_order": ("greatest value above the least", "{:.0%}"),
+    "ends_in_order_equal_level": ("the same at equal loudness", "{:.0%}"),
+    "tau": ("Kendall's tau, mean", "{:.2f}"),
+    "tau_low": ("its 95 % interval, from", "{:.2f}"),
+    "tau_high": ("to", "{:.2f}"),
+    "tau_equal_level": ("tau at equal loudness", "{:.2f}"),
+    "tau_low_equal_level": ("its 95 % interval, from", "{:.2f}"),
+    "tau_high_equal_level": ("to", "{:.2f}"),
+}
+MEANS = {
+    "means": ("heard at {}", "{:.2f}"),
+    "means_equal_level": ("heard at {}, equal loudness", "{:.2f}"),
+    "level_db": ("level at {} (dBFS)", "{:.1f}"),
+}
+WHAT = ("arousal", "mixes", "levels")
 
 
 def define(flags: absl_flags.FlagValues) -> None:
@@ -43,6 +72,7 @@ def define(flags: absl_flags.FlagValues) -> None:
     text("features", None, "what `prepare` wrote", flag_values=flags)
     text("corpora", None, "folder that holds the corpus folders", flag_values=flags)
     text("out", None, "folder for rows and summary", flag_values=flags)
+    absl_flags.DEFINE_enum("what", WHAT[0], WHAT, "the question", flag_values=flags)
     text("bundle", BUNDLE, "the model", flag_values=flags)
     text("split", "test", "which utterances", flag_values=flags)
     whole("limit", 48, "utterances at most", 1, flag_values=flags)
@@ -55,6 +85,10 @@ def define(flags: absl_flags.FlagValues) -> None:
         "guidance", None, "how far beyond the target (the bundle's own)", flag_values=flags
     )
     whole("seed", 0, "of choice and noise", flag_values=flags)
+    absl_flags.DEFINE_list(
+        "mixed_in", ["happy", "angry", "sad"], "emotions to mix in", flag_values=flags
+    )
+    whole("each", 1, "of them per utterance; they take turns", 1, flag_values=flags)
 
 
 def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
@@ -70,24 +104,25 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
     for name in ("features", "corpora", "out"):
         if getattr(flags, name) is None:
             raise UsageError(f"--{name}: missing")
-    from emoconv_jax.evaluation.arousal import evaluate
+    from emoconv_jax.evaluation import arousal, mixes
     from emoconv_jax.inference.converter import EmotionConverter
     from emoconv_jax.pipeline.store import FeatureStore
 
-    summary = evaluate(
+    parts = (
         EmotionConverter.from_pretrained(flags.bundle),
         FeatureStore(pathlib.Path(flags.features)),
         pathlib.Path(flags.corpora),
         pathlib.Path(flags.out),
-        split=flags.split,
-        limit=flags.limit,
-        steps=flags.steps,
-        seed=flags.seed,
-        latent=flags.latent,
-        start=flags.start,
-        guidance=flags.guidance,
     )
-    print(table(summary))
+    settings = {
+        name: getattr(flags, name)
+        for name in ("split", "limit", "steps", "seed", "latent", "start", "guidance")
+    }
+    if flags.what == "arousal":
+        print(table(arousal.evaluate(*parts, **settings)))
+        return 0
+    settings |= {"emotions": flags.mixed_in, "each": flags.each}
+    print(order_table(mixes.evaluate(*parts, what=flags.what, **settings)))
     return 0
 
 
@@ -100,9 +135,35 @@ def table(summary: dict) -> str:
     Returns:
         The lines.
     """
-    columns = [name for name, value in summary.items() if isinstance(value, dict)]
+    counts = {name: value for name, value in summary.items() if isinstance(value, dict)}
+    rows = [
+        (title, [style.format(one[key]) for one in counts.values()])
+        for key, (title, style) in ROWS.items()
+    ]
+    return _markdown(list(counts), rows)
+
+
+def order_table(summary: dict) -> str:
+    """Returns the summary as a Markdown table, one column per emotion and corpus.
+
+    Args:
+        summary: from `evaluation.mixes.evaluate`.
+
+    Returns:
+        The lines.
+    """
+    counts = {name: value for name, value in summary.items() if isinstance(value, dict)}
+    rows = [
+        (title, [style.format(one[key]) for one in counts.values()])
+        for key, (title, style) in ORDER_ROWS.items()
+    ]
+    for key, (title, style) in MEANS.items():
+        for value in counts["all"][key]:
+            cells = [style.format(one[key][value]) for one in counts.values()]
+            rows.append((title.format(value), cells))
+    return _markdown(list(counts), rows)
+
+
+def _markdown(columns: list[str], rows: list[tuple[str, list[str]]]) -> str:
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for key, (title, style) in ROWS.items():
-        cells = [style.format(summary[name][key]) for name in columns]
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return "\n".join(lines + [f"| {title} | " + " | ".join(cells) + " |" for title, cells in rows])

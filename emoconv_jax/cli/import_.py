@@ -11,8 +11,9 @@ FORMAT and SOURCE:
 
 BUNDLE keeps its other parts, so that for example DiffVC's average-voice encoder can stand in a copy
 of another bundle; its config.json says which implementation fills each role, and where imported
-parts came from. Every tensor is used exactly once, or the import fails with a list. Licences are
-those of the weights: say what you know with --licence.
+parts came from. A score network brings its noise schedule along, an emotion encoder of another
+bundle that bundle's target embeddings. Every tensor is used exactly once, or the import fails with
+a list. Licences are those of the weights: say what you know with --licence.
 """
 
 import pathlib
@@ -33,7 +34,7 @@ def define(flags: absl_flags.FlagValues) -> None:
     text("out", None, "the bundle's folder; made if absent", flag_values=flags)
     text("licence", None, "of the weights, as CC-BY-4.0; default what is known", flag_values=flags)
     absl_flags.DEFINE_list(
-        "parts", [], "which parts to take; default all that SOURCE has", flag_values=flags
+        "parts", [], "which parts to take; default all that SOURCE uses", flag_values=flags
     )
 
 
@@ -52,7 +53,7 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
             raise UsageError(f"--{name}: missing")
     if len(positional) != 1:
         raise UsageError(f"found {len(positional)} sources, give one")
-    from emoconv_jax.inference.importing import import_weights
+    from emoconv_jax.inference.importing import import_weights, lacking
 
     written = import_weights(
         flags.format,
@@ -64,5 +65,9 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
     for entry, note in written:
         print(f"{entry.part}: from {entry.source} ({entry.format}, licence {entry.licence})")
         print(f"    sha256 {entry.sha256}" + (f"; {note}" if note else ""))
-    print(f"{flags.out}: written")
+    reason = lacking(pathlib.Path(flags.out))
+    print(
+        f"{flags.out}: written; "
+        + (f"it does not convert yet: {reason}" if reason else "it converts")
+    )
     return 0

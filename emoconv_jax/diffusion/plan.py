@@ -4,18 +4,24 @@ A plan is a table of weights over steps and conditions. Scores combine linearly,
 
     (1)  s_mix = sum_i w_i s(x_t, t, e_i),   sum_i w_i = 1,
 
-so mixing, EmoMix's three phases, intensity and guidance are all tables, and a solver knows none
-of them. Steps count down k = T..1 in EmoMix:
+so mixing, EmoMix's three phases, intensity, guidance and an emotion that changes within the
+utterance are all tables, and a solver knows none of them. Each is one operation on two plans,
 
-    (2)  k > K_max: base,   K_max >= k > K_min: (1 - g) base + g E,   k <= K_min: E
+    (2)  blended(first, second, share) = (1 - share) first + share second
+
+with a share that may differ per step or per frame. EmoMix counts its steps down, k = T..1:
+
+    (3)  k > K_max: base,   K_max >= k > K_min: (1 - g) base + g E,   k <= K_min: E
          K_max = floor(.6 T + .5),   K_min = floor(.2 T + .5)
-    (3)  guidance: s = s_neg + w (s_pos - s_neg)
+    (4)  guidance: s = s_neg + w (s_pos - s_neg)
 
 Source: EmoMix (arXiv 2306.00648), section 3; guidance as in DiffEVC (arXiv 2409.03636).
 """
 
 import dataclasses
+import itertools
 import math
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -26,9 +32,13 @@ from emoconv_jax.shapes import Float
 K_MAX_SHARE, K_MIN_SHARE = 0.6, 0.2  # EmoMix, section 3: shares of the steps left to run
 MOST_WEIGHT = 1e6
 MOST_GUIDANCE = 100.0  # far beyond use; rows of float32 still sum to 1
+MOST_CONDITIONS = 64  # each is one more row of the network's batch
 
 Segment = tuple[int, int, tuple[int, ...]]
 """First step, step after the last, and the conditions that have a weight in between."""
+
+Share = float | int | Float[np.ndarray, "s"] | Float[np.ndarray, "#s f"]
+"""One for all, one per step, or one per frame at every step (a first axis of 1 or of all steps)."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,7 +60,11 @@ class EmotionPlan:
                 f"(steps, {len(self.names)}) and (steps, {len(self.names)}, frames)"
             )
         if self.weights.shape[0] < 1:
-            raise UsageError("plan.weights: found 0 steps, at least 1 is needed")
+            raise UsageError("steps: found fewer than 1, at least 1 is needed")
+        if len(self.names) > MOST_CONDITIONS:
+            raise UsageError(
+                f"conditions: found {len(self.names)}, allowed are at most {MOST_CONDITIONS}"
+            )
         if len(set(self.names)) < len(self.names):
             raise UsageError(f"plan.names: found {self.names}, every name is allowed once")
         sums = self.weights.sum(axis=1, dtype=np.float64)
@@ -64,6 +78,11 @@ class EmotionPlan:
         """The number of solver steps."""
         return self.weights.shape[0]
 
+    @property
+    def frames(self) -> int | None:
+        """The number of frames, or None where the weights hold for every frame."""
+        return self.weights.shape[2] if self.weights.ndim == 3 else None
+
     def segments(self) -> tuple[Segment, ...]:
         """Returns the runs of steps that evaluate the same conditions.
 
@@ -73,11 +92,7 @@ class EmotionPlan:
         """
         used = (self.weights != 0).reshape(self.steps, len(self.names), -1).any(axis=2)
         active = [tuple(int(index) for index in np.flatnonzero(row)) for row in used]
-        starts = [i for i in range(self.steps) if i == 0 or active[i] != active[i - 1]]
-        stops = [*starts[1:], self.steps]
-        return tuple(
-            (start, stop, active[start]) for start, stop in zip(starts, stops, strict=True)
-        )
+        return tuple((start, stop, active[start]) for start, stop in _runs(used))
 
     def cost(self) -> float:
         """Returns how many conditions a step evaluates on average.
@@ -86,6 +101,23 @@ class EmotionPlan:
             The cost in units of a plan with one condition, at least 1.
         """
         return sum((stop - start) * len(a) for start, stop, a in self.segments()) / self.steps
+
+    def summary(self) -> str:
+        """Returns the weights as text, the steps counted from 1.
+
+        Returns:
+            One line, such as "steps 1-4 sad: 1; 5-8 sad: .6, happy: .4; 9-10 happy: 1"; a
+            weight that changes over frames is its least and its greatest.
+        """
+        table = self.weights.reshape(self.steps, len(self.names), -1)
+        phases = []
+        for start, stop in _runs(table):
+            lows, highs = (ends(axis=1).tolist() for ends in (table[start].min, table[start].max))
+            row = zip(self.names, lows, highs, strict=True)
+            said = ", ".join(f"{n}: {_span(low, high)}" for n, low, high in row if low or high)
+            first = f"{start + 1}" if stop == start + 1 else f"{start + 1}-{stop}"
+            phases.append(f"{first} {said}")
+        return "steps " + "; ".join(phases)
 
 
 def single(name: str, steps: int) -> EmotionPlan:
@@ -101,7 +133,7 @@ def single(name: str, steps: int) -> EmotionPlan:
     Raises:
         UsageError: fewer than one step.
     """
-    return _constant({name: 1.0}, steps)
+    return mix({name: 1.0}, steps)
 
 
 def mix(weights: Mapping[str, float | int], steps: int) -> EmotionPlan:
@@ -117,61 +149,116 @@ def mix(weights: Mapping[str, float | int], steps: int) -> EmotionPlan:
     Raises:
         UsageError: a negative or infinite weight, no weight above zero, fewer than one step.
     """
-    return _constant(_normalised(weights), steps)
+    for name, weight in weights.items():
+        if not 0 <= weight <= MOST_WEIGHT:  # also refuses NaN
+            raise UsageError(f"mix.{name}: found weight {weight}, allowed is 0 to {MOST_WEIGHT:g}")
+    total = math.fsum(weights.values())
+    if total <= 0:
+        raise UsageError(f"mix: found {dict(weights)}, at least one weight must be above 0")
+    row = {name: weight / total for name, weight in weights.items() if weight}
+    return EmotionPlan(tuple(row), np.tile(np.array(list(row.values())), (max(steps, 0), 1)))
 
 
-def emomix(
-    base: str, weights: Mapping[str, float | int], strength: float | int, steps: int
+def over_frames(
+    names: tuple[str, ...], weights: Float[np.ndarray, "k f"], steps: int
 ) -> EmotionPlan:
-    """Returns EmoMix's plan: first the base, then both, at last the mixed-in emotion, by (2).
-
-    The ends are pure by definition: strength 0 is the base throughout, 1 the mixed-in emotion.
-    Above .8 the base is hardly heard any more (EmoMix, section 3).
+    """Returns the plan whose weights change within the utterance, the same on all steps.
 
     Args:
-        base: the emotion of the early steps.
-        weights: what is mixed in, emotion to weight; normalised to sum to 1.
-        strength: weight g of the mixed-in emotion in the middle steps, 0 to 1.
-        steps: solver steps T, at least 1.
-
-    Returns:
-        The plan.
-
-    Raises:
-        UsageError: a strength outside 0..1, a bad weight, fewer than one step.
-    """
-    mixed_in = _normalised(weights)
-    strength = _share(strength)
-    if strength in (0.0, 1.0):
-        return _constant(mixed_in if strength else {base: 1.0}, steps)
-    k_max = math.floor(K_MAX_SHARE * steps + 0.5)
-    k_min = math.floor(K_MIN_SHARE * steps + 0.5)
-    left = steps - np.arange(steps)  # k = T..1
-    share = np.where(left > k_max, 0.0, np.where(left > k_min, strength, 1.0))
-    return _between({base: 1.0}, mixed_in, share)
-
-
-def intensity(neutral: str, target: str, strength: float | int, steps: int) -> EmotionPlan:
-    """Returns the plan of an emotion at reduced intensity: mixed with neutral on all steps.
-
-    Args:
-        neutral: name of the neutral condition.
-        target: the emotion.
-        strength: share of the emotion, 0 to 1.
+        names: of the conditions; one without a weight stays, so that utterances of different
+            lengths have the same conditions.
+        weights: of each condition at each frame; every frame's sum to 1.
         steps: solver steps, at least 1.
 
     Returns:
         The plan.
 
     Raises:
-        UsageError: a strength outside 0..1, fewer than one step.
+        UsageError: a frame whose weights do not sum to 1, too many conditions, fewer than one
+            step.
     """
-    share = np.full(max(steps, 0), _share(strength))
-    return _between({neutral: 1.0}, {target: 1.0}, share)
+    return EmotionPlan(names, np.broadcast_to(weights, (max(steps, 0), *weights.shape)))
+
+
+def blended(first: EmotionPlan, second: EmotionPlan, share: Share) -> EmotionPlan:
+    """Returns the plan between two others, equation (2).
+
+    Args:
+        first: of as many steps as `second`.
+        second: of as many frames as `first` where both have frames.
+        share: of the second plan; 0 is the first and 1 the second exactly, beyond them is
+            guidance.
+
+    Returns:
+        The plan, over frames where a plan or the share is; conditions of the first come first.
+
+    Raises:
+        UsageError: plans or a share of different steps or frames.
+    """
+    shares = np.asarray(share, np.float64)
+    if np.all(shares == 0) or np.all(shares == 1):
+        return second if np.all(shares == 1) else first
+    names = tuple(dict.fromkeys([*first.names, *second.names]))
+    start, end = _table(first, names), _table(second, names)
+    shares = shares.reshape(shares.shape + (1,) * (2 - np.ndim(share)))[:, None, :]
+    if first.steps != second.steps or shares.shape[0] not in (1, first.steps):
+        found = f"{first.steps}, {second.steps} and {shares.shape[0]} of the share"
+        raise UsageError(f"plan.steps: found {found}, allowed is one number of steps")
+    frames = {part.shape[2] for part in (start, end, shares)} - {1}
+    if len(frames) > 1:
+        raise UsageError(f"plan.frames: found {sorted(frames)}, allowed is one number of frames")
+    weights = (1 - shares) * start + shares * end
+    constant = first.frames is None and second.frames is None and np.ndim(share) < 2
+    return EmotionPlan(names, weights[:, :, 0] if constant else weights)
+
+
+def emomix(base: EmotionPlan, mixed_in: EmotionPlan, strength: float | int) -> EmotionPlan:
+    """Returns EmoMix's plan: first the base, then both, at last the mixed-in emotion, by (3).
+
+    The ends are pure by definition: strength 0 is the base throughout, 1 the mixed-in emotion.
+    Above .8 the base is hardly heard any more (EmoMix, section 3).
+
+    Args:
+        base: the plan of the early steps.
+        mixed_in: that of the last steps.
+        strength: weight g of the mixed-in plan in the middle steps, 0 to 1.
+
+    Returns:
+        The plan.
+
+    Raises:
+        UsageError: a strength outside 0..1, plans of different steps or frames.
+    """
+    strength = _share("strength", strength)
+    if strength in (0.0, 1.0):
+        return blended(base, mixed_in, strength)
+    steps = base.steps
+    k_max = math.floor(K_MAX_SHARE * steps + 0.5)
+    k_min = math.floor(K_MIN_SHARE * steps + 0.5)
+    left = steps - np.arange(steps)  # k = T..1
+    share = np.where(left > k_max, 0.0, np.where(left > k_min, strength, 1.0))
+    return blended(base, mixed_in, share)
+
+
+def softened(plan: EmotionPlan, neutral: str, intensity: float | int) -> EmotionPlan:
+    """Returns the plan at reduced intensity: mixed with neutral on all steps.
+
+    Args:
+        plan: at full intensity.
+        neutral: name of the neutral condition.
+        intensity: share of the plan, 0 to 1.
+
+    Returns:
+        The plan.
+
+    Raises:
+        UsageError: an intensity outside 0..1.
+    """
+    return blended(single(neutral, plan.steps), plan, _share("intensity", intensity))
 
 
 def guided(plan: EmotionPlan, negative: str, scale: float | int) -> EmotionPlan:
-    """Returns the plan pushed away from a condition, equation (3).
+    """Returns the plan pushed away from a condition, equation (4).
 
     Args:
         plan: the positive plan.
@@ -186,45 +273,30 @@ def guided(plan: EmotionPlan, negative: str, scale: float | int) -> EmotionPlan:
     """
     if not 0 <= scale <= MOST_GUIDANCE:  # also refuses NaN
         raise UsageError(f"guidance: found {scale}, allowed is 0 to {MOST_GUIDANCE:g}")
-    names = plan.names if negative in plan.names else (*plan.names, negative)
-    weights = np.zeros((plan.steps, len(names), *plan.weights.shape[2:]))
-    weights[:, : len(plan.names)] = scale * plan.weights.astype(np.float64)
-    weights[:, names.index(negative)] += 1.0 - scale
-    return _compact(names, weights)
+    return blended(plan, single(negative, plan.steps), 1 - scale)  # the positive's names first
 
 
-def _constant(row: Mapping[str, float], steps: int) -> EmotionPlan:
-    return _compact(tuple(row), np.tile(np.array(list(row.values())), (max(steps, 0), 1)))
+def _table(plan: EmotionPlan, names: tuple[str, ...]) -> np.ndarray:
+    """Returns a plan's weights in float64, over more conditions and at least one frame."""
+    table = np.zeros((plan.steps, len(names), plan.frames or 1))
+    columns = [names.index(name) for name in plan.names]
+    table[:, columns] = plan.weights.reshape(plan.steps, len(plan.names), -1)
+    return table
 
 
-def _between(
-    first: Mapping[str, float], second: Mapping[str, float], share: np.ndarray
-) -> EmotionPlan:
-    """Returns the plan (1 - share) first + share second, with one share per step."""
-    names = tuple(dict.fromkeys([*first, *second]))
-    start, end = (np.array([row.get(name, 0.0) for name in names]) for row in (first, second))
-    return _compact(names, (1 - share[:, None]) * start + share[:, None] * end)
+def _runs(rows: np.ndarray) -> list[tuple[int, int]]:
+    """Returns the runs of equal rows as (start, stop)."""
+    changes = [i for i in range(1, len(rows)) if not np.array_equal(rows[i], rows[i - 1])]
+    return list(itertools.pairwise([0, *changes, len(rows)]))
 
 
-def _compact(names: tuple[str, ...], weights: np.ndarray) -> EmotionPlan:
-    """Returns the plan without conditions that never have a weight."""
-    kept = [i for i in range(len(names)) if np.any(weights[:, i] != 0)]
-    if not len(weights):
-        raise UsageError("steps: found fewer than 1, at least 1 is needed")
-    return EmotionPlan(tuple(names[i] for i in kept), weights[:, kept].astype(np.float32))
+def _span(low: float, high: float) -> str:
+    """Returns "low to high" in three digits and without leading zeros."""
+    ends = [re.sub(r"^(-?)0\.", r"\1.", f"{round(e, 3) + 0.0:.3g}") for e in (low, high)]
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
 
 
-def _normalised(weights: Mapping[str, float | int]) -> dict[str, float]:
-    for name, weight in weights.items():
-        if not 0 <= weight <= MOST_WEIGHT:  # also refuses NaN
-            raise UsageError(f"mix.{name}: found weight {weight}, allowed is 0 to {MOST_WEIGHT:g}")
-    total = math.fsum(weights.values())
-    if total <= 0:
-        raise UsageError(f"mix: found {dict(weights)}, at least one weight must be above 0")
-    return {name: weight / total for name, weight in weights.items()}
-
-
-def _share(strength: float | int) -> float:
-    if not 0 <= strength <= 1:
-        raise UsageError(f"strength: found {strength}, allowed is 0 to 1")
-    return float(strength)
+def _share(field: str, share: float | int) -> float:
+    if not 0 <= share <= 1:  # also refuses NaN
+        raise UsageError(f"{field}: found {share}, allowed is 0 to 1")
+    return float(share)

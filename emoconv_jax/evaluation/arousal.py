@@ -15,25 +15,22 @@ not that people hear it.
 
 import collections
 import dataclasses
+import functools
 import json
 import pathlib
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from emoconv_jax.config import TRAINING_SPLITS
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.evaluation.measures import measure, nearest_speaker
-from emoconv_jax.files import read_json, write_text
+from emoconv_jax.evaluation.rows import SUMMARY_FILE, collect
+from emoconv_jax.files import write_text
 from emoconv_jax.inference.converter import EmotionConverter
 from emoconv_jax.inference.request import Request, resolve
 from emoconv_jax.pipeline.store import FeatureStore
-
-SETTINGS_FILE = "settings.json"
-ROWS_FILE = "rows.jsonl"
-SUMMARY_FILE = "summary.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,31 +167,33 @@ def evaluate(
         The summary, as `summarise` gives it.
 
     Raises:
-        EmoconvError: no utterances, a source that cannot be read, or an `out` of other settings.
+        EmoconvError: no utterances, a source that cannot be read, an `out` of other settings, or a
+            bundle with a speaker encoder of its own, which the store's d-vectors are not of.
     """
+    encoder = converter.config.roles.speaker
+    if encoder != "registry":
+        raise EmoconvError(
+            f"{converter.source.name}: roles.speaker is {encoder!r}, but the features' d-vectors, "
+            "which outputs are compared with, are of the 'registry' encoder"
+        )
     asked = [Request(arousal=target, seed=seed, **request) for target in targets]
-    requests = [resolve(one, converter.config, converter.banks)[0] for one in asked]
+    requests = [resolve(one, converter.config, converter.banks).request for one in asked]
     chosen = choose(store, split, limit, seed)
-    jobs = [(i, *pair) for i in chosen for pair in zip(targets, requests, strict=True)]
     settings = {
         "bundle": converter.config.name,
         "bundle_sha256": converter.sha256,
         "split": split,
         "requests": [dataclasses.asdict(one) for one in requests],
     }
-    out.mkdir(parents=True, exist_ok=True)
-    _claim(out / SETTINGS_FILE, settings)
-    voices, done = Voices(store, split), _read_rows(out / ROWS_FILE)
-    rows = []
-    with (out / ROWS_FILE).open("a", encoding="utf-8") as file:
-        for index, target, one in tqdm(jobs, "converting"):
-            utterance = store.utterances[index]
-            row = done.get((utterance.corpus, utterance.path, target))
-            if row is None:
-                row = _convert(converter, voices, corpora, index, target, one)
-                file.write(json.dumps(dataclasses.asdict(row)) + "\n")
-                file.flush()
-            rows.append(row)
+    voices = Voices(store, split)
+    jobs = {
+        (store.utterances[i].corpus, store.utterances[i].path, target): functools.partial(
+            _convert, converter, voices, corpora, i, target, one
+        )
+        for i in chosen
+        for target, one in zip(targets, requests, strict=True)
+    }
+    rows = collect(out, settings, Row, lambda row: (row.corpus, row.path, row.target), jobs)
     summary = settings | summarise(rows, targets, voices)
     write_text(out / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n")
     return summary
@@ -271,33 +270,3 @@ def _counts(pairs: list[tuple[Row, Row]], voices: Voices) -> dict[str, float | i
         "own_speaker_nearest_real": real,
         "own_speaker_ratio": own / real if real else float("nan"),
     }
-
-
-def _claim(path: pathlib.Path, settings: dict) -> None:
-    """Writes the settings of the rows, or refuses a folder whose rows were made with others."""
-    if not path.is_file():
-        write_text(path, json.dumps(settings, indent=1) + "\n")
-        return
-    if read_json(path, "expected settings") != settings:
-        raise EmoconvError(
-            f"{path}: the rows beside it were made with another bundle or other settings; use a "
-            "fresh folder"
-        )
-
-
-def _read_rows(path: pathlib.Path) -> dict[tuple[str, str, float], Row]:
-    """Returns the finished rows by utterance and target; a line cut off by a crash is taken away.
-
-    What follows would be written onto its end otherwise.
-    """
-    if not path.is_file():
-        return {}
-    text = path.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        write_text(path, whole)
-    try:
-        rows = [Row(**json.loads(line)) for line in whole.splitlines()]
-    except (TypeError, ValueError) as error:
-        raise EmoconvError(f"{path}: a line is no row ({error}); use a fresh folder") from None
-    return {(row.corpus, row.path, row.target): row for row in rows}

@@ -5,111 +5,56 @@ plan; the score network samples the target mel; the vocoder makes the waveform.
 """
 
 import dataclasses
-import json
-import math
 import os
 import pathlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 import emoconv_jax
 from emoconv_jax.audio.mel import log_mel
-from emoconv_jax.audio.reading import SHORTEST_S, SILENCE_PEAK, read_audio
-from emoconv_jax.audio.writing import write_audio
+from emoconv_jax.audio.reading import check_waveform, read_audio
+from emoconv_jax.audio.vad import loudest
 from emoconv_jax.bundles import hub
-from emoconv_jax.bundles.banks import Banks, load_banks, save_banks
+from emoconv_jax.bundles.banks import BANKS_FILE, Banks, banks_content
 from emoconv_jax.bundles.cards import CARD_FILE, read_card
 from emoconv_jax.bundles.cards import card as new_card
 from emoconv_jax.bundles.format import (
-    CONFIG_FILE,
     BundleConfig,
-    check_agreement,
     fingerprint,
-    narrowest,
-    read_config,
-    save_part,
-    write_config,
+    part_files,
+    write_bundle,
 )
-from emoconv_jax.bundles.parts import load_variables, parts_of
-from emoconv_jax.diffusion.plan import EmotionPlan
-from emoconv_jax.errors import EmoconvError
-from emoconv_jax.files import replacing, write_text
+from emoconv_jax.bundles.parts import PARTS, load_variables, open_bundle, parts_of
+from emoconv_jax.errors import EmoconvError, UsageError
+from emoconv_jax.inference.batching import (
+    Job,
+    OnProgress,
+    Recording,
+    Stretch,
+    batch_size,
+    in_batches,
+    sample_batch,
+)
+from emoconv_jax.inference.chunks import chunks_of, joined
+from emoconv_jax.inference.conversion import CAUTION, Conversion
 from emoconv_jax.inference.encoders import (
     AverageVoiceRole,
     VocoderRole,
     emotion_role,
     log_floor,
-    pad,
 )
-from emoconv_jax.inference.request import Request, resolve
+from emoconv_jax.inference.request import Request, Resolved, resolve
 from emoconv_jax.inference.sampling import Sampler
 from emoconv_jax.inference.speaker import SpeakerRole
 from emoconv_jax.shapes import Float
 
-MOST_SECONDS = 60.0  # of one utterance; memory grows by about 30 MB per second
-CAUTION = "synthetic speech: converted by emoconv, not spoken by the person it sounds like"
-
-
-@dataclasses.dataclass(frozen=True)
-class Conversion:
-    """One converted utterance.
-
-    Attributes:
-        audio: mono waveform in [-1, 1].
-        sample_rate_hz: of it.
-        mel: the sampled log-mel.
-        provenance: what made it, JSON-ready.
-    """
-
-    audio: Float[np.ndarray, " n"]
-    sample_rate_hz: int
-    mel: Float[np.ndarray, "f m"]
-    provenance: dict[str, Any]
-
-    @property
-    def sample_rate(self) -> int:
-        """The sample rate in Hz, under the name other audio libraries use."""
-        return self.sample_rate_hz
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the audio (WAV or FLAC by suffix) and, beside it, `<path>.json` with provenance.
-
-        Args:
-            path: of the audio; its folder must exist.
-
-        Raises:
-            UsageError: a suffix other than .wav and .flac.
-            EmoconvError: one of the two files cannot be written; earlier ones stay as they were.
-        """
-        target = pathlib.Path(path)
-        beside = target.with_name(target.name + ".json")
-        try:
-            with replacing(beside) as (note,):
-                note.write_text(json.dumps(self.provenance, indent=1) + "\n", encoding="utf-8")
-                write_audio(target, self.audio, self.sample_rate_hz)
-        except OSError as error:
-            raise EmoconvError(f"{beside}: cannot be written ({error.strerror})") from None
-
-
-def open_bundle(folder: pathlib.Path) -> tuple[BundleConfig, Banks]:
-    """Reads what says whether a request can be met, without the networks.
-
-    Args:
-        folder: of the bundle.
-
-    Returns:
-        Its configuration and its banks.
-
-    Raises:
-        EmoconvError: not a bundle, parts that do not fit together, or damaged banks.
-    """
-    config = read_config(folder)
-    check_agreement(config, str(folder / CONFIG_FILE))
-    return config, load_banks(folder, config.emotion_width)
+MOST_SECONDS = 3600.0  # of one recording; in memory a minute of sound takes about 20 MB
+MOST_DECODED_BYTES = 2 << 30  # of a file as float32, all channels; it is decoded block by block
+VOICE_SECONDS = 60.0  # of a recording are enough to hear whose voice it is
+Source = str | os.PathLike[str] | Float[np.ndarray, " _"]
 
 
 class EmotionConverter:
@@ -129,6 +74,7 @@ class EmotionConverter:
         config: BundleConfig,
         banks: Banks,
         source: hub.Source | None = None,
+        compute: str = "float32",
     ):
         """Loads every role. Use `from_pretrained`.
 
@@ -137,26 +83,35 @@ class EmotionConverter:
             config: of the bundle.
             banks: of the bundle.
             source: where the folder came from; None is the folder itself.
+            compute: as of `from_pretrained`.
         """
         self.config, self.banks, self.sha256 = config, banks, fingerprint(folder)
         self.source, self.card = source or hub.Source(str(folder), None), read_card(folder)
-        self.sampler = Sampler(config, load_variables(folder, "score_network", config))
+        self.sampler = Sampler(
+            config, load_variables(folder, "score_network", config), compute=compute
+        )
         self.average_voice = AverageVoiceRole(
             config, load_variables(folder, "average_voice", config)
         )
         self.emotion = emotion_role(folder, config)
         self.speaker = SpeakerRole.from_bundle(folder, config)
         self.vocoder = VocoderRole(config, folder)
+        self._on_step = self._tell
 
     @classmethod
     def from_pretrained(
-        cls, path: str | os.PathLike[str], revision: str | None = None
+        cls,
+        path: str | os.PathLike[str],
+        revision: str | None = None,
+        *,
+        compute: str = "float32",
     ) -> "EmotionConverter":
         """Loads a bundle.
 
         Args:
             path: the bundle's folder, or "org/name" on the Hugging Face Hub.
             revision: branch, tag or commit on the Hub; None is its main branch.
+            compute: "float32", or "bfloat16" for the inside of the score network.
 
         Returns:
             The converter.
@@ -167,7 +122,7 @@ class EmotionConverter:
                 its configuration, or the Hub does not give it.
         """
         folder, commit = hub.fetch(path, revision)
-        return cls(folder, *open_bundle(folder), hub.Source(os.fspath(path), commit))
+        return cls(folder, *open_bundle(folder), hub.Source(os.fspath(path), commit), compute)
 
     def save_pretrained(self, folder: str | os.PathLike[str], card: str | None = None) -> None:
         """Writes the bundle: configuration, parts, banks, model card. It loads to equal outputs.
@@ -181,22 +136,26 @@ class EmotionConverter:
             EmoconvError: a file cannot be written.
         """
         target = pathlib.Path(folder)
+        held = {
+            "score_network": self.sampler.variables,
+            "average_voice": self.average_voice.variables,
+            self.config.roles.emotion: self.emotion.variables,
+            "speaker": {"params": self.speaker.params},
+            "vocoder": {"params": self.vocoder.params},
+        }
         try:
-            target.mkdir(parents=True, exist_ok=True)
-            # last to be written: until then this is no bundle, rather than a mixture of two
-            (target / CONFIG_FILE).unlink(missing_ok=True)
-            held = {
-                "score_network": self.sampler.variables,
-                "average_voice": self.average_voice.variables,
-                self.config.roles.emotion: self.emotion.variables,
-                "speaker": {"params": self.speaker.params},
-                "vocoder": {"params": self.vocoder.params},
-            }
-            for part in parts_of(self.config):
-                save_part(target, part, held[part], narrowest(held[part]))
-            save_banks(target, self.banks)
-            write_text(target / CARD_FILE, card or self.card or new_card(self.config))
-            write_config(target, self.config)
+            write_bundle(
+                target,
+                self.config,
+                {part: held[part] for part in parts_of(self.config)},
+                files={
+                    BANKS_FILE: banks_content(self.banks),
+                    CARD_FILE: (card or self.card or new_card(self.config)).encode(),
+                },
+            )
+            for part in set(PARTS) - set(parts_of(self.config)):
+                for old in part_files(target, part):
+                    old.unlink()
         except OSError as error:
             raise EmoconvError(f"{target}: cannot be written ({error.strerror})") from None
 
@@ -233,16 +192,16 @@ class EmotionConverter:
 
     def convert(
         self,
-        source: str | os.PathLike[str] | Float[np.ndarray, " n"],
+        source: Source,
         *,
-        on_step: Callable[[Any], None] | None = None,
+        on_progress: OnProgress | None = None,
         **request: Any,
     ) -> Conversion:
-        """Converts one utterance.
+        """Converts one recording.
 
         Args:
             source: an audio file, or a mono waveform at the bundle's sample rate, full scale 1.
-            on_step: called with the number of each finished solver step.
+            on_progress: called with the seconds of audio that were finished since the last call.
             **request: the fields of `Request`.
 
         Returns:
@@ -250,60 +209,183 @@ class EmotionConverter:
 
         Raises:
             UsageError: a request that makes no sense.
-            EmoconvError: a source that cannot be read, or is no speech of 0.1 to 60 s.
+            EmoconvError: a source that cannot be read, or is no speech of 0.1 s to an hour.
         """
-        wanted, plan, embeddings = resolve(Request(**request), self.config, self.banks)
-        rate_hz = self.config.mel.sample_rate_hz
-        if isinstance(source, np.ndarray):
-            audio, name = _checked(source, rate_hz), "waveform"
-        else:
-            audio = read_audio(source, rate_hz, max_seconds=MOST_SECONDS)
-            name = pathlib.Path(source).name
-        mel = self._sample(audio, plan, embeddings, wanted, on_step)
-        converted = self.vocoder(mel)
-        fitted = np.zeros(len(audio), np.float32)  # the mel drops the last samples of a hop
-        fitted[: min(len(audio), len(converted))] = converted[: len(audio)]
-        return Conversion(fitted, rate_hz, mel, self._provenance(name, wanted, plan))
-
-    def _sample(
-        self,
-        audio: np.ndarray,
-        plan: EmotionPlan,
-        embeddings: np.ndarray,
-        request: Request,
-        on_step: Callable[[Any], None] | None,
-    ) -> np.ndarray:
-        """Returns the converted log-mel of a waveform."""
-        floor = log_floor(self.config)
-        source = log_mel(audio, self.config.mel)
-        mel, mask = pad(source, floor)
-        voice, _ = pad(self.average_voice(source), 0.0)
-        speaker = self.speaker(audio, self.config.mel.sample_rate_hz)
-        own_emotion = self.emotion.hear(audio, self.config.mel.sample_rate_hz).embedding
-        keys = jax.random.split(jax.random.key(request.seed), 1)
-        assert request.solver and request.latent and request.start  # `resolve` filled them
-        sampled = self.sampler(
-            mel,
-            voice,
-            mask,
-            speaker[None],
-            embeddings,
-            own_emotion[None],
-            plan.weights,
-            keys,
-            solver=request.solver,
-            segments=plan.segments(),
-            latent=request.latent,
-            start=float(request.start),
-            on_step=on_step,
-        )
-        found = np.asarray(sampled)[0, : len(source)]
-        if on_step is not None:
-            jax.effects_barrier()  # all steps are told before the utterance is
+        ((_, found),) = self.convert_many([source], batch=1, on_progress=on_progress, **request)
+        if isinstance(found, EmoconvError):
+            raise found
         return found
 
-    def _provenance(self, name: str, request: Request, plan: EmotionPlan) -> dict[str, Any]:
-        commit = self.source.commit
+    def convert_many(
+        self,
+        sources: Iterable[Source],
+        *,
+        batch: int | None = None,
+        on_progress: OnProgress | None = None,
+        **request: Any,
+    ) -> Iterator[tuple[int, Conversion | EmoconvError]]:
+        """Converts recordings, those of like length as one batch.
+
+        Args:
+            sources: as of `convert`; they are read as they are needed.
+            batch: how many stretches of speech run at once; None is one on a CPU and eight on
+                each accelerator. It changes no result.
+            on_progress: as of `convert`.
+            **request: the fields of `Request`.
+
+        Returns:
+            Iterator over each source's number and its conversion or what is wrong with it, as they
+            are finished.
+
+        Raises:
+            UsageError: a request that makes no sense.
+            EmoconvError: a reference recording that cannot be read.
+        """
+        if batch is not None and batch < 1:
+            raise UsageError(f"batch: found {batch}, at least 1 is needed")
+        job = self._job(request, batch, on_progress)
+        return self._convert_all(sources, job)
+
+    def stream(
+        self, source: Source, *, on_progress: OnProgress | None = None, **request: Any
+    ) -> Iterator[Float[np.ndarray, " _"]]:
+        """Converts one recording stretch by stretch.
+
+        Args:
+            source: as of `convert`.
+            on_progress: as of `convert`.
+            **request: the fields of `Request`.
+
+        Returns:
+            Iterator over waveforms of up to 15 s, which together are as long as the source.
+
+        Raises:
+            UsageError: a request that makes no sense.
+            EmoconvError: as of `convert`.
+        """
+        job = self._job(request, 1, on_progress)
+        return self._streamed(self._read(source, job.resolved)[0], job)
+
+    def warmup(
+        self, seconds: Sequence[float | int] = (3.0,), *, batch: int | None = None, **request: Any
+    ) -> None:
+        """Compiles what conversions of some lengths need, so that the first is as fast as others.
+
+        Args:
+            seconds: lengths; those of one bucket (`encoders.bucket`) share their program.
+            batch: as of `convert_many`.
+            **request: the fields of `Request`; solver, steps and pattern of the plan matter.
+        """
+        rng, rate_hz = np.random.default_rng(0), self.config.mel.sample_rate_hz
+        noise = [rng.uniform(-0.1, 0.1, int(s * rate_hz)).astype(np.float32) for s in seconds]
+        for _, found in self.convert_many(noise, batch=batch, **request):
+            if isinstance(found, EmoconvError):
+                raise found
+
+    def _job(self, request: dict[str, Any], batch: int | None, listener: Any) -> Job:
+        """Returns what a request means here, its reference recording heard."""
+        resolved = resolve(Request(**request), self.config, self.banks)
+        reference, path = None, resolved.request.emotion_ref
+        if path is not None:
+            rate_hz = self.config.mel.sample_rate_hz
+            audio = read_audio(path, rate_hz, max_seconds=VOICE_SECONDS)
+            reference = self.emotion.hear(audio, rate_hz).embedding
+        return Job(resolved, reference, batch_size(self.sampler, batch), listener)
+
+    def _read(self, source: Source, resolved: Resolved) -> tuple[np.ndarray, str]:
+        """Returns a source's waveform and name, or refuses it."""
+        rate_hz = self.config.mel.sample_rate_hz
+        if isinstance(source, np.ndarray):
+            audio, name = check_waveform(source, rate_hz, MOST_SECONDS), "waveform"
+        else:
+            audio = read_audio(
+                source, rate_hz, max_seconds=MOST_SECONDS, max_decoded_bytes=MOST_DECODED_BYTES
+            )
+            name = pathlib.Path(source).name
+        if resolved.request.curve is not None:
+            resolved.request.curve.check_within(len(audio) / rate_hz)
+        return audio, name
+
+    def _stretches(self, audio: np.ndarray) -> Iterator[Stretch]:
+        """Yields the stretches of a recording, encoded as they are asked for."""
+        rate_hz, hop = self.config.mel.sample_rate_hz, self.config.mel.hop_samples
+        mel, speaker = log_mel(audio, self.config.mel), None
+        for chunk in chunks_of(mel):
+            if speaker is None:
+                speaker = self.speaker(loudest(audio, int(VOICE_SECONDS * rate_hz)), rate_hz)
+            own, sound = mel[chunk.start : chunk.stop], audio[chunk.start * hop : chunk.stop * hop]
+            emotion = self.emotion.hear(sound, rate_hz).embedding
+            yield Stretch(own, self.average_voice(own), speaker, emotion, chunk.start)
+
+    def _run(
+        self, stretches: Sequence[Stretch], seconds: float, job: Job
+    ) -> list[Float[np.ndarray, "_ m"]]:
+        """Returns the log-mels of a batch, telling of each step's share of `seconds`."""
+        self._listener, self._share_s = job.listener, seconds / job.resolved.request.evaluations
+        on_step, floor = self._on_step if job.listener else None, log_floor(self.config)
+        return sample_batch(self.sampler, stretches, job, floor, on_step)
+
+    def _tell(self, _: Any) -> None:  # one function for all runs: another is compiled anew
+        if self._listener:
+            self._listener(self._share_s)
+
+    def _streamed(self, audio: np.ndarray, job: Job) -> Iterator[np.ndarray]:
+        def mels() -> Iterator[np.ndarray]:
+            for stretch in self._stretches(audio):
+                seconds = len(stretch.mel) * self.config.mel.hop_samples
+                yield self._run([stretch], seconds / self.config.mel.sample_rate_hz, job)[0]
+
+        left = len(audio)
+        for waveform in self.vocoder.stream(joined(mels())):
+            yield waveform[:left]
+            left -= len(waveform)
+        if left > 0:  # the mel drops the last samples of a hop
+            yield np.zeros(left, np.float32)
+
+    def _convert_all(
+        self, sources: Iterable[Source], job: Job
+    ) -> Iterator[tuple[int, Conversion | EmoconvError]]:
+        """Converts what can be read; what cannot is told between the others."""
+        failed: list[tuple[int, EmoconvError]] = []
+
+        def opened() -> Iterator[tuple[Recording, Sequence[Stretch]]]:
+            for number, source in enumerate(sources):
+                try:
+                    audio, name = self._read(source, job.resolved)
+                    yield Recording(number, name, audio), list(self._stretches(audio))
+                except EmoconvError as error:
+                    failed.append((number, error))
+
+        def run(batch: Sequence[tuple[Recording, Stretch]]) -> list[np.ndarray]:
+            rate_hz = self.config.mel.sample_rate_hz
+            seconds = sum(len(of.audio) / rate_hz / len(of.mels) for of, _ in batch)
+            return self._run([stretch for _, stretch in batch], seconds, job)
+
+        for recording in in_batches(opened(), run, job.batch):
+            yield from failed
+            failed.clear()
+            try:
+                yield recording.number, self._conversion(recording, job.resolved)
+            except EmoconvError as error:
+                yield recording.number, error
+        yield from failed
+
+    def _conversion(self, recording: Recording, resolved: Resolved) -> Conversion:
+        """Returns a recording's conversion, all of its stretches sampled."""
+        audio, rate_hz = recording.audio, self.config.mel.sample_rate_hz
+        mel = np.concatenate(list(joined(recording.mels)))
+        if not np.isfinite(mel).all():
+            raise EmoconvError(f"{recording.name}: the score network gave NaN; lower the guidance")
+        spoken = self.vocoder(mel)
+        fitted = np.zeros(len(audio), np.float32)  # the mel drops the last samples of a hop
+        fitted[: min(len(audio), len(spoken))] = spoken[: len(audio)]
+        plan, provenance = resolved.plan(len(mel)), self._provenance(recording.name, resolved)
+        return Conversion(fitted, rate_hz, mel, audio, plan, provenance, self.config.mel)
+
+    def _provenance(self, name: str, resolved: Resolved) -> dict[str, Any]:
+        commit, request = self.source.commit, dataclasses.asdict(resolved.request)
+        if request["emotion_ref"]:  # where it lies is nobody's business
+            request["emotion_ref"] = pathlib.Path(request["emotion_ref"]).name
         return {
             "notice": CAUTION,
             "software": f"emoconv {emoconv_jax.__version__}",
@@ -311,21 +393,8 @@ class EmotionConverter:
             "bundle_revision": f"{self.source.name}@{commit}" if commit else None,
             "bundle_sha256": self.sha256,
             "licence": self.config.licence,
+            "imported": {entry.part: entry.licence for entry in self.config.imported},
             "source": name,
-            "request": dataclasses.asdict(request),
-            "conditions": list(plan.names),
+            "request": request,
+            "conditions": list(resolved.names),
         }
-
-
-def _checked(audio: np.ndarray, rate_hz: int) -> np.ndarray:
-    """Returns a caller's waveform as float32, or refuses what a file would be refused for."""
-    shortest, longest = SHORTEST_S * rate_hz, MOST_SECONDS * rate_hz
-    if audio.ndim != 1 or not shortest <= len(audio) <= longest:
-        raise EmoconvError(
-            f"waveform: found shape {audio.shape}, allowed is one channel of "
-            f"{math.ceil(shortest)} to {math.floor(longest)} samples"
-        )
-    peak = float(np.abs(audio, dtype=np.float64).max())
-    if not SILENCE_PEAK <= peak <= 1.0:  # also refuses NaN
-        raise EmoconvError(f"waveform: found peak {peak}, allowed is {SILENCE_PEAK:g} to 1")
-    return audio.astype(np.float32)

@@ -1,28 +1,34 @@
 """The other roles: average voice, emotion and vocoder, each a callable on one utterance.
 
 Lengths are padded to a few buckets, because every new shape is compiled anew; the networks are
-masked, so the padding changes nothing.
+masked, so the padding changes nothing. The emotion roles also take many utterances: those of one
+bucket go through the network together.
 """
 
+import collections
 import dataclasses
 import pathlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import jax
 import numpy as np
 
 from emoconv_jax.audio.mel import log_mel
+from emoconv_jax.audio.reading import conform
 from emoconv_jax.audio.resampling import resample
 from emoconv_jax.bundles.format import BundleConfig, load_tensors, read_config
 from emoconv_jax.bundles.parts import load_variables, network_of, template_of
 from emoconv_jax.config import AROUSAL_HIGH, AROUSAL_LOW
 from emoconv_jax.models.recogniser import Recogniser, recognise
-from emoconv_jax.models.vocoder import Vocoder
+from emoconv_jax.models.vocoder import Vocoder, reach_frames
 from emoconv_jax.models.wav2vec2 import DIMENSIONS, least_samples
 from emoconv_jax.porting.registry import fetch_weights
 from emoconv_jax.shapes import Float
 
 SMALLEST_BUCKET = 32  # frames
+WINDOW_FRAMES = 1280  # that the vocoder is given at once: 15 s
 SAMPLES_STEP = 320  # of a waveform, 20 ms at 16 kHz: a frame of wav2vec2
+BATCH_SECONDS = 60.0  # of padded sound at most: many take the memory of the longest alone
 
 
 def bucket(frames: int) -> int:
@@ -40,20 +46,35 @@ def bucket(frames: int) -> int:
     return -(-frames // step) * step
 
 
-def pad(mel: Float[np.ndarray, "f m"], floor: float) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the mel as a batch of one, padded to its bucket, and its mask.
+def pad(
+    mel: Float[np.ndarray, "f m"], floor: float, size: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mel as a batch of one, padded, and its mask.
 
     Args:
         mel: log-mel.
         floor: fills the padding: the logarithm of the mel's floor.
+        size: frames to pad to; None is its bucket.
 
     Returns:
-        ([1, bucket, m], [1, bucket]).
+        ([1, size, m], [1, size]).
     """
-    size = bucket(len(mel))
+    size = size or bucket(len(mel))
     padded = np.full((1, size, mel.shape[1]), floor, np.float32)
     padded[0, : len(mel)] = mel
     return padded, (np.arange(size)[None, :] < len(mel)).astype(np.float32)
+
+
+def _stacked(
+    items: Sequence[np.ndarray], rows: int, size: int, fill: float
+) -> tuple[Float[np.ndarray, "rows size *m"], Float[np.ndarray, "rows size"]]:
+    """Returns items of any lengths up to `size` as a batch, the last one repeated, and its mask."""
+    padded = np.full((rows, size, *items[0].shape[1:]), fill, np.float32)
+    mask = np.zeros((rows, size), np.float32)
+    for row in range(rows):
+        item = items[min(row, len(items) - 1)]
+        padded[row, : len(item)], mask[row, : len(item)] = item, 1.0
+    return padded, mask
 
 
 def log_floor(config: BundleConfig) -> float:
@@ -109,6 +130,38 @@ class Recognition:
     valence: float | None = None
 
 
+def _together(
+    items: Sequence[np.ndarray],
+    sizes: Sequence[int],
+    fill: float,
+    most: int,
+    longest: float,
+    run: Callable[[np.ndarray, np.ndarray], Sequence[Recognition]],
+) -> list[Recognition]:
+    """Returns what a network says of each item, in order, having run those of one size together.
+
+    Args:
+        items: mels or waveforms.
+        sizes: their padded lengths.
+        fill: of the padding.
+        most: items in a batch.
+        longest: of a batch's padded lengths together.
+        run: padded items and mask -> one recognition per row.
+    """
+    groups: dict[int, list[int]] = collections.defaultdict(list)
+    for i, size in enumerate(sizes):
+        groups[size].append(i)
+    found: dict[int, Recognition] = {}
+    for size, members in groups.items():
+        count = max(1, min(most, int(longest) // size))
+        for start in range(0, len(members), count):
+            batch = members[start : start + count]
+            rows = 1 if len(batch) == 1 else count  # two shapes a size: compiling takes seconds
+            told = run(*_stacked([items[i] for i in batch], rows, size, fill))
+            found |= dict(zip(batch, told, strict=False))
+    return [found[i] for i in range(len(items))]
+
+
 class EmotionRole:
     """Log-mel -> emotion embedding, class probabilities and arousal."""
 
@@ -129,13 +182,40 @@ class EmotionRole:
 
     def __call__(self, mel: Float[np.ndarray, "f m"]) -> Recognition:
         """Returns what the recogniser says of a log-mel of any length."""
-        output = self._recognise(self.variables, *pad(mel, self.floor))
-        probabilities = np.asarray(jax.nn.softmax(output.logits[0]))
-        return Recognition(
-            embedding=np.asarray(output.embedding[0]),
-            probabilities=dict(zip(self.emotions, map(float, probabilities), strict=True)),
-            arousal=float(output.arousal[0]),
-        )
+        return self.recognise([mel])[0]
+
+    def recognise(self, mels: Sequence[np.ndarray], most: int = 1) -> list[Recognition]:
+        """Returns what the recogniser says of each log-mel, in order.
+
+        Args:
+            mels: [f, m], of any lengths.
+            most: how many go through the network together, 1 or more.
+        """
+        longest = BATCH_SECONDS * self.mel.sample_rate_hz / self.mel.hop_samples
+        sizes = [bucket(len(mel)) for mel in mels]
+        return _together(mels, sizes, self.floor, most, longest, self._run)
+
+    def _run(self, padded: np.ndarray, mask: np.ndarray) -> list[Recognition]:
+        output = self._recognise(self.variables, padded, mask)
+        probabilities = np.asarray(jax.nn.softmax(output.logits))
+        embeddings, arousal = np.asarray(output.embedding), np.asarray(output.arousal)
+        return [
+            Recognition(
+                embedding=embeddings[row],
+                probabilities=dict(zip(self.emotions, map(float, probabilities[row]), strict=True)),
+                arousal=float(arousal[row]),
+            )
+            for row in range(len(padded))
+        ]
+
+    def prepare(self, audio: Float[np.ndarray, " n"], sample_rate_hz: int) -> np.ndarray:
+        """Returns what `recognise` takes of a waveform: its log-mel.
+
+        Args:
+            audio: mono.
+            sample_rate_hz: of it.
+        """
+        return log_mel(conform(audio, sample_rate_hz, self.mel.sample_rate_hz), self.mel)
 
     def hear(self, audio: Float[np.ndarray, " n"], sample_rate_hz: int) -> Recognition:
         """Returns what the recogniser says of a waveform.
@@ -144,7 +224,7 @@ class EmotionRole:
             audio: mono.
             sample_rate_hz: of it.
         """
-        return self(log_mel(resample(audio, sample_rate_hz, self.mel.sample_rate_hz), self.mel))
+        return self(self.prepare(audio, sample_rate_hz))
 
     def embed(self, mel: Float[np.ndarray, "f m"]) -> tuple[np.ndarray, float]:
         """Returns (embedding, arousal) of a log-mel."""
@@ -168,17 +248,41 @@ class DimensionalRole:
             audio: mono, of any level.
             sample_rate_hz: of it.
         """
+        return self.recognise([self.prepare(audio, sample_rate_hz)])[0]
+
+    def prepare(self, audio: Float[np.ndarray, " n"], sample_rate_hz: int) -> np.ndarray:
+        """Returns what `recognise` takes of a waveform: at 16 kHz, long enough for a frame.
+
+        Args:
+            audio: mono, of any level.
+            sample_rate_hz: of it.
+        """
         audio = resample(audio, sample_rate_hz, self.rate_hz)
-        size = bucket(-(-max(len(audio), self.least) // SAMPLES_STEP)) * SAMPLES_STEP
-        padded = np.zeros((1, size), np.float32)
-        padded[0, : len(audio)] = audio
-        mask = (np.arange(size)[None] < max(len(audio), self.least)).astype(np.float32)
-        embedding, dimensions = self._apply(self.variables, padded, mask)
+        return np.pad(audio, (0, max(0, self.least - len(audio))))
+
+    def recognise(self, waveforms: Sequence[np.ndarray], most: int = 1) -> list[Recognition]:
+        """Returns what the network says of each waveform, in order.
+
+        Args:
+            waveforms: of `prepare`.
+            most: how many go through the network together, 1 or more.
+        """
+        sizes = [bucket(-(-len(wave) // SAMPLES_STEP)) * SAMPLES_STEP for wave in waveforms]
+        longest = BATCH_SECONDS * self.rate_hz
+        return _together(waveforms, sizes, 0.0, most, longest, self._run)
+
+    def _run(self, padded: np.ndarray, mask: np.ndarray) -> list[Recognition]:
+        embeddings, dimensions = map(np.asarray, self._apply(self.variables, padded, mask))
         # the head's scale is about 0..1
-        span = AROUSAL_HIGH - AROUSAL_LOW
-        told = [AROUSAL_LOW + span * float(value) for value in np.asarray(dimensions)[0]]
-        named = dict(zip(DIMENSIONS, told, strict=True))
-        return Recognition(embedding=np.asarray(embedding)[0], probabilities={}, **named)
+        told = AROUSAL_LOW + (AROUSAL_HIGH - AROUSAL_LOW) * dimensions.astype(np.float64)
+        return [
+            Recognition(
+                embedding=embedding,
+                probabilities={},
+                **dict(zip(DIMENSIONS, map(float, values), strict=True)),
+            )
+            for embedding, values in zip(embeddings, told, strict=True)
+        ]
 
 
 def emotion_role(folder: pathlib.Path, config: BundleConfig) -> EmotionRole | DimensionalRole:
@@ -210,10 +314,37 @@ class VocoderRole:
             path = fetch_weights("vocoder")
             self.params = load_tensors([path], template, str(path))
         self.floor, self.hop_samples = log_floor(config), config.mel.hop_samples
+        self.reach = reach_frames(config.vocoder)
         self._apply = jax.jit(lambda params, mel: network.apply({"params": params}, mel))
 
     def __call__(self, mel: Float[np.ndarray, "f m"]) -> Float[np.ndarray, " n"]:
-        """Returns 256 samples per frame; never clips: a peak above 1 scales the whole down."""
-        padded, _ = pad(mel, self.floor)
-        audio = np.asarray(self._apply(self.params, padded))[0, : len(mel) * self.hop_samples]
-        return audio / max(1.0, float(np.abs(audio).max(initial=0.0)))
+        """Returns the waveform of a log-mel of any length, a hop of samples per frame."""
+        return np.concatenate(list(self.stream([mel])))
+
+    def stream(self, mels: Iterable[Float[np.ndarray, "_ m"]]) -> Iterator[Float[np.ndarray, " _"]]:
+        """Speaks log-mels that follow one another, as they come.
+
+        What is spoken at once is at most WINDOW_FRAMES, and begins and ends where the vocoder hears
+        no further: the waveform is that of the whole.
+
+        Args:
+            mels: of any lengths.
+
+        Yields:
+            Waveforms, which together are that of the joined log-mels.
+        """
+        held, told = None, 0  # frames, and how many of them have been spoken
+        for mel in mels:
+            held = mel if held is None else np.concatenate([held, mel])
+            while len(held) >= WINDOW_FRAMES:
+                stop = WINDOW_FRAMES - self.reach
+                yield self._spoken(held[:WINDOW_FRAMES], told, stop)
+                held, told = held[stop - self.reach :], self.reach
+        if held is not None and len(held) > told:
+            size = bucket(len(held) + self.reach)  # silence follows, and not the end of the world
+            yield self._spoken(pad(held, self.floor, size)[0][0], told, len(held))
+
+    def _spoken(self, mel: np.ndarray, start: int, stop: int) -> np.ndarray:
+        """Returns the samples of some frames of a log-mel."""
+        audio = np.asarray(self._apply(self.params, mel[None]))[0]
+        return audio[start * self.hop_samples : stop * self.hop_samples]

@@ -20,21 +20,22 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from emoconv_jax.bundles.banks import BANKS_FILE, Banks, banks_content, load_banks
 from emoconv_jax.bundles.format import (
     CONFIG_FILE,
     BundleConfig,
     Imported,
     Roles,
-    narrowest,
+    check_agreement,
+    check_mel,
     part_files,
     read_config,
-    save_part,
-    write_config,
+    write_bundle,
 )
 from emoconv_jax.bundles.headers import check_header
 from emoconv_jax.bundles.limits import check_limits
-from emoconv_jax.bundles.parts import PARTS, load_variables
-from emoconv_jax.config import MelConfig, Wav2Vec2Config
+from emoconv_jax.bundles.parts import PARTS, load_variables, parts_of
+from emoconv_jax.config import DiffusionConfig, MelConfig, Wav2Vec2Config
 from emoconv_jax.errors import EmoconvError, UsageError
 from emoconv_jax.files import read_json
 from emoconv_jax.porting.diffvc import (
@@ -47,7 +48,7 @@ from emoconv_jax.porting.diffvc import (
 )
 from emoconv_jax.porting.registry import SOURCES
 from emoconv_jax.porting.speaker import port_speaker, speaker_sizes
-from emoconv_jax.porting.torch_file import read_torch_file
+from emoconv_jax.porting.torch_file import MAX_FILE_BYTES, read_torch_file
 from emoconv_jax.porting.vocoder import port_vocoder, vocoder_sizes
 from emoconv_jax.porting.wav2vec2 import check_public, config_of, port_wav2vec2
 
@@ -55,6 +56,13 @@ JSON_BYTES = 1 << 20
 UNKNOWN = "unknown"
 LICENCES = {source.sha256: source.licence for source in SOURCES.values()}
 WAV2VEC2_LICENCE = "CC-BY-NC-SA-4.0"  # of the public weights, by its model card
+MEL_PARTS = ("score_network", "average_voice", "recogniser", "vocoder")  # they must share one mel
+ROLES = {
+    "wav2vec2": {"emotion": "wav2vec2"},
+    "recogniser": {"emotion": "recogniser"},
+    "speaker": {"speaker": "bundle"},
+    "vocoder": {"vocoder": "bundle"},
+}
 Tensors = Mapping[str, np.ndarray]
 
 
@@ -66,6 +74,8 @@ class Part:
         name: one of PARTS.
         sizes: its configuration, a field of `BundleConfig`.
         variables: Linen collections.
+        mel: the log-mel it reads or writes; None where it has none or one of its own.
+        diffusion: the noise schedule of a score network, and how it converts by default.
         note: what else was found out about it.
         licence: where the file itself tells.
     """
@@ -73,8 +83,19 @@ class Part:
     name: str
     sizes: Any
     variables: dict[str, Any]
+    mel: MelConfig | None = None
+    diffusion: DiffusionConfig | None = None
     note: str = ""
     licence: str = UNKNOWN
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a source holds: the files that were read, the parts, target embeddings."""
+
+    files: Sequence[pathlib.Path]
+    parts: Sequence[Part]
+    banks: Banks | None = None
 
 
 def import_weights(
@@ -87,30 +108,34 @@ def import_weights(
 ) -> list[tuple[Imported, str]]:
     """Writes a foreign checkpoint's networks as parts of a bundle; its other parts stay.
 
+    A score network brings its noise schedule along, an emotion encoder of another bundle that
+    bundle's banks.
+
     Args:
         kind: a key of FORMATS.
         source: the file or folder.
         bundle: the bundle's folder; made if absent.
         licence: of the weights; None is what is known of the file.
-        only: the parts wanted; empty is all that the source has.
+        only: the parts wanted; empty is all that the source uses.
 
     Returns:
         What was written, with a note on each.
 
     Raises:
         UsageError: an unknown format or part.
-        EmoconvError: a file that is refused, by name and field.
+        EmoconvError: a file that is refused, by name and field, a mel that is not that of the
+            bundle's other parts, or files that cannot be written; the bundle stays as it was.
     """
     if kind not in FORMATS:
         raise UsageError(f"--format: found {kind!r}, allowed are {', '.join(FORMATS)}")
     for name in only:
         if name not in PARTS:
             raise UsageError(f"--parts: found {name!r}, allowed are {', '.join(PARTS)}")
-    files, parts = FORMATS[kind](source)
-    parts = [part for part in parts if not only or part.name in only]
+    found = FORMATS[kind](source, only)
+    parts = [part for part in found.parts if not only or part.name in only]
     if not parts:
         raise EmoconvError(f"{source}: has none of {', '.join(only or PARTS)}")
-    sha256 = _sha256(files)
+    sha256 = _sha256(found.files)
     written = [
         Imported(
             part=part.name,
@@ -121,12 +146,47 @@ def import_weights(
         )
         for part in parts
     ]
-    config = _config(bundle, parts, written)
+    config = _config(bundle, source, parts, written)
     check_limits(config, str(source))
-    for part in parts:
-        save_part(bundle, part.name, part.variables, narrowest(part.variables))
-    write_config(bundle, config)
-    return [(entry, part.note) for entry, part in zip(written, parts, strict=True)]
+    banks = {BANKS_FILE: banks_content(found.banks)} if found.banks else {}
+    notes = [part.note or _note(bundle, part, banks) for part in parts]
+    variables = {part.name: part.variables for part in parts}
+    try:
+        write_bundle(bundle, config, variables, files=banks)
+    except OSError as error:
+        raise EmoconvError(f"{bundle}: cannot be written ({error.strerror})") from None
+    return list(zip(written, notes, strict=True))
+
+
+def lacking(bundle: pathlib.Path) -> str:
+    """Returns why a bundle does not convert speech yet; nothing where it does.
+
+    Args:
+        bundle: its folder.
+
+    Raises:
+        EmoconvError: not a bundle.
+    """
+    config = read_config(bundle)
+    absent = [name for name in parts_of(config) if not part_files(bundle, name)]
+    absent += [] if (bundle / BANKS_FILE).is_file() else ["banks"]
+    if absent:
+        return f"it has no {', '.join(absent)}"
+    try:
+        check_agreement(config, CONFIG_FILE)
+        load_banks(bundle, config.emotion_width)
+    except EmoconvError as error:
+        return str(error)
+    return ""
+
+
+def _note(bundle: pathlib.Path, part: Part, banks: Mapping[str, bytes]) -> str:
+    """Returns what a user has to do about the banks where an emotion encoder is replaced."""
+    if "emotion" not in ROLES.get(part.name, {}) or not (bundle / BANKS_FILE).is_file():
+        return ""
+    if banks:
+        return "the banks were replaced by its own"
+    return "the banks are another encoder's; build them anew with `emoconv export --banks`"
 
 
 def _sha256(files: Sequence[pathlib.Path]) -> str:
@@ -139,7 +199,7 @@ def _sha256(files: Sequence[pathlib.Path]) -> str:
 
 
 def _config(
-    bundle: pathlib.Path, parts: Sequence[Part], written: Sequence[Imported]
+    bundle: pathlib.Path, source: pathlib.Path, parts: Sequence[Part], written: Sequence[Imported]
 ) -> BundleConfig:
     """Returns the bundle's configuration with the new parts in their roles."""
     if (bundle / CONFIG_FILE).is_file():
@@ -147,35 +207,23 @@ def _config(
     else:
         name = bundle.resolve().name
         config = BundleConfig(name=name, licence=written[0].licence)
-    roles = {
-        "wav2vec2": {"emotion": "wav2vec2"},
-        "recogniser": {"emotion": "recogniser"},
-        "speaker": {"speaker": "bundle"},
-        "vocoder": {"vocoder": "bundle"},
-    }
-    chosen: dict[str, str] = {}
+    names = {part.name for part in parts}
+    staying = [name for name in MEL_PARTS if name not in names and part_files(bundle, name)]
+    mel = config.mel if staying else None
     for part in parts:
-        chosen |= roles.get(part.name, {})
-        if part.name == "vocoder" and part.sizes.mel != config.mel:
-            if part_files(bundle, "score_network") or part_files(bundle, "average_voice"):
-                field = next(
-                    f.name
-                    for f in dataclasses.fields(MelConfig)
-                    if getattr(part.sizes.mel, f.name) != getattr(config.mel, f.name)
-                )
-                found, needed = getattr(part.sizes.mel, field), getattr(config.mel, field)
-                raise EmoconvError(
-                    f"{bundle}: the vocoder's mel has {field} {found}, the bundle's {needed}; "
-                    "they must agree"
-                )
-            config = dataclasses.replace(config, mel=part.sizes.mel)
-    kept = [entry for entry in config.imported if entry.part not in {p.name for p in parts}]
-    return dataclasses.replace(
-        config,
-        **{part.name: part.sizes for part in parts},
-        roles=Roles(**(dataclasses.asdict(config.roles) | chosen)),
-        imported=tuple(sorted([*kept, *written], key=lambda entry: entry.part)),
-    )
+        if part.mel and mel:
+            check_mel(part.mel, mel, f"{source}: {part.name}: mel", "the bundle's mel")
+        mel = mel or part.mel
+    mel = mel or config.mel
+    roles, changed = dataclasses.asdict(config.roles), {}
+    for part in parts:
+        roles |= ROLES.get(part.name, {})
+        changed |= {"diffusion": part.diffusion} if part.diffusion else {}
+    kept = [entry for entry in config.imported if entry.part not in names]
+    changed |= {"mel": mel, "vocoder": dataclasses.replace(config.vocoder, mel=mel)}
+    changed |= {part.name: part.sizes for part in parts}
+    changed["imported"] = tuple(sorted([*kept, *written], key=lambda entry: entry.part))
+    return dataclasses.replace(config, roles=Roles(**roles), **changed)
 
 
 def _tensors(value: Any, path: pathlib.Path, entry: str = "") -> Tensors:
@@ -195,7 +243,21 @@ def _tensors(value: Any, path: pathlib.Path, entry: str = "") -> Tensors:
     return value
 
 
-def _diffvc(source: pathlib.Path) -> tuple[list[pathlib.Path], list[Part]]:
+def _ported(
+    name: str,
+    sizes: Any,
+    port: Callable[[Tensors, Any, str], dict[str, Any]],
+    tensors: Tensors,
+    path: pathlib.Path,
+    **told: Any,
+) -> Part:
+    """Returns a part whose sizes were checked before a network of them was thought of."""
+    own = {"mel": sizes.mel} if name == "vocoder" else {}
+    check_limits(BundleConfig(name, UNKNOWN, **own, **{name: sizes}), str(path))
+    return Part(name, sizes, {"params": port(tensors, sizes, str(path))}, **own, **told)
+
+
+def _diffvc(source: pathlib.Path, _: Sequence[str]) -> Found:
     """Reads vc.pt (names `encoder.encoder.*`, `decoder.estimator.*`) or enc.pt (`encoder.*`)."""
     tensors = _tensors(read_torch_file(source), source, "model")
     whole = any(name.startswith(SCORE_NETWORK_PREFIX) for name in tensors)
@@ -214,17 +276,19 @@ def _diffvc(source: pathlib.Path) -> tuple[list[pathlib.Path], list[Part]]:
     parts = []
     if voice:
         sizes = average_voice_sizes(voice, str(source))
-        params = port_average_voice(voice, sizes, str(source))
-        parts.append(Part("average_voice", sizes, {"params": params}))
+        mel = MelConfig(mels=sizes.mels)
+        parts.append(_ported("average_voice", sizes, port_average_voice, voice, source, mel=mel))
     if network:
         sizes = score_network_sizes(network, str(source))
-        params = port_score_network(network, sizes, str(source))
         note = "with its reference block" if sizes.reference_block else ""
-        parts.append(Part("score_network", sizes, {"params": params}, note))
-    return [source], parts
+        told: dict[str, Any] = {"mel": MelConfig(mels=sizes.mels), "diffusion": DiffusionConfig()}
+        parts.append(
+            _ported("score_network", sizes, port_score_network, network, source, note=note, **told)
+        )
+    return Found([source], parts)
 
 
-def _hifigan(source: pathlib.Path) -> tuple[list[pathlib.Path], list[Part]]:
+def _hifigan(source: pathlib.Path, _: Sequence[str]) -> Found:
     """Reads a generator; its sizes and mel are in config.json in the same folder."""
     path = source
     if source.is_dir():
@@ -235,20 +299,17 @@ def _hifigan(source: pathlib.Path) -> tuple[list[pathlib.Path], list[Part]]:
     config_path = path.parent / CONFIG_FILE
     data = read_json(config_path, "HiFi-GAN's config.json is needed", most_bytes=JSON_BYTES)
     sizes = vocoder_sizes(data, str(config_path))
-    check_limits(BundleConfig("vocoder", UNKNOWN, mel=sizes.mel, vocoder=sizes), str(config_path))
     tensors = _tensors(read_torch_file(path), path, "generator")
-    params = port_vocoder(tensors, sizes, str(path))
-    return [path], [Part("vocoder", sizes, {"params": params})]
+    return Found([path], [_ported("vocoder", sizes, port_vocoder, tensors, path)])
 
 
-def _ge2e(source: pathlib.Path) -> tuple[list[pathlib.Path], list[Part]]:
+def _ge2e(source: pathlib.Path, _: Sequence[str]) -> Found:
     tensors = _tensors(read_torch_file(source), source, "model_state")
     sizes = speaker_sizes(tensors, str(source))
-    params = port_speaker(tensors, sizes, str(source))
-    return [source], [Part("speaker", sizes, {"params": params})]
+    return Found([source], [_ported("speaker", sizes, port_speaker, tensors, source)])
 
 
-def _wav2vec2(source: pathlib.Path) -> tuple[list[pathlib.Path], list[Part]]:
+def _wav2vec2(source: pathlib.Path, _: Sequence[str]) -> Found:
     """Reads a Hugging Face folder; weights of the public size are held against the golden check."""
     config_path = source / CONFIG_FILE
     data = read_json(config_path, "a Hugging Face folder is needed", most_bytes=JSON_BYTES)
@@ -261,42 +322,57 @@ def _wav2vec2(source: pathlib.Path) -> tuple[list[pathlib.Path], list[Part]]:
         if not path.is_file():
             raise EmoconvError(f"{source}: neither model.safetensors nor pytorch_model.bin in it")
         tensors = _tensors(read_torch_file(path), path)
-    params = port_wav2vec2(tensors, sizes, str(path))
-    note, licence = "", UNKNOWN
+    part = _ported("wav2vec2", sizes, port_wav2vec2, tensors, path)
     if sizes == Wav2Vec2Config():
         try:
-            check_public(params, sizes)
-            note, licence = "the public weights: the golden check passed", WAV2VEC2_LICENCE
+            check_public(part.variables["params"], sizes)
+            told = {"note": "the public weights: the golden check passed"}
+            told["licence"] = WAV2VEC2_LICENCE
         except EmoconvError as error:
-            note = f"not the public weights: {error}"
-    return [path], [Part("wav2vec2", sizes, {"params": params}, note, licence)]
+            told = {"note": f"not the public weights: {error}"}
+        part = dataclasses.replace(part, **told)
+    return Found([path], [part])
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         check_header(path)
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise EmoconvError(
+                f"{path}: {path.stat().st_size} bytes, at most {MAX_FILE_BYTES} allowed"
+            )
         with safe_open(path, framework="numpy") as file:
             return {name: file.get_tensor(name) for name in sorted(file.keys())}
-    except (SafetensorError, OSError, TypeError) as error:  # TypeError: bfloat16 has no array type
+    # the last two: of a type that arrays do not have, as float8
+    except (SafetensorError, OSError, TypeError, AttributeError) as error:
         raise EmoconvError(
             f"{path}: damaged file, or not of float16 or float32 ({error})"
         ) from None
 
 
-def _own(source: pathlib.Path) -> tuple[list[pathlib.Path], list[Part]]:
-    """Reads a bundle, or the parts that are there of one."""
+def _own(source: pathlib.Path, only: Sequence[str]) -> Found:
+    """Reads the parts that a bundle's roles use, or those wanted, and its banks."""
     config = read_config(source)
-    parts, files = [], []
-    for name in PARTS:
+    licences = {entry.part: entry.licence for entry in config.imported}
+    parts, files, banks = [], [], None
+    for name in only or parts_of(config):
         here = part_files(source, name)
-        if here:
-            files += here
-            variables = load_variables(source, name, config)
-            parts.append(Part(name, getattr(config, name), variables, licence=config.licence))
-    return files, parts
+        if not here:
+            continue
+        files += here
+        told: dict[str, Any] = {"mel": config.mel} if name in MEL_PARTS else {}
+        if name == "score_network":
+            told["diffusion"] = config.diffusion
+        told["licence"] = licences.get(name, config.licence)
+        variables = load_variables(source, name, config)
+        parts.append(Part(name, getattr(config, name), variables, **told))
+        if name == config.roles.emotion and (source / BANKS_FILE).is_file():
+            banks = load_banks(source, config.emotion_width)
+            files.append(source / BANKS_FILE)
+    return Found(files, parts, banks)
 
 
-FORMATS: dict[str, Callable[[pathlib.Path], tuple[list[pathlib.Path], list[Part]]]] = {
+FORMATS: dict[str, Callable[[pathlib.Path, Sequence[str]], Found]] = {
     "diffvc": _diffvc,
     "hifigan": _hifigan,
     "ge2e": _ge2e,

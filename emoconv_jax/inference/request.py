@@ -1,38 +1,68 @@
-"""What to convert to: the request of a user, and what it means with a bundle."""
+"""What to convert to: the request of a user, and what it means with a bundle.
+
+The fields compose, in this order:
+
+    (1)  the target: arousal, mix, curve, or the emotion of another recording
+    (2)  base and strength: EmoMix's three phases from the base to the target
+    (3)  intensity: so much of that, and neutral for the rest
+    (4)  guidance: away from the negative
+"""
 
 import dataclasses
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from emoconv_jax.bundles.banks import NULL, Banks
+from emoconv_jax.bundles.banks import (
+    HEARD,
+    NULL,
+    REFERENCE,
+    SOURCE,
+    Banks,
+    arousal_name,
+    condition_name,
+)
 from emoconv_jax.bundles.format import BundleConfig
-from emoconv_jax.config import AROUSAL_HIGH, AROUSAL_LOW, LATENTS, DiffusionConfig
+from emoconv_jax.config import LATENTS, DiffusionConfig, MelConfig
 from emoconv_jax.diffusion import plan as plans
-from emoconv_jax.diffusion.solvers import DETERMINISTIC, SOLVERS, time_grid
-from emoconv_jax.errors import UsageError
+from emoconv_jax.diffusion.grids import SPACINGS, time_grid
+from emoconv_jax.diffusion.solvers import DETERMINISTIC, SOLVERS
+from emoconv_jax.errors import EmoconvError, UsageError
+from emoconv_jax.inference.curve import Curve
 from emoconv_jax.shapes import Float
 
 DEFAULT_STEPS = 30  # DiffVC's ML-30, its best MOS
 MOST_STEPS = 1000
 SEEDS = 2**32
+DEFAULT_STRENGTH = 0.5
 STRONGEST = 0.8  # above it the base emotion vanishes (EmoMix, section 2.2)
-AROUSAL_PREFIX = "arousal "
+NEUTRAL = "neutral"
+TARGETS = ("arousal", "mix", "curve")
 
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What to convert to. Give `arousal`, or `mix` with or without `base` and `strength`.
+    """What to convert to. Give `arousal`, `mix`, `curve` or `emotion_ref`.
+
+    A condition is named by an emotion of the bundle, "arousal X", "null" (no emotion), "source"
+    (what is heard in the source) or "reference" (what is heard in `emotion_ref`).
 
     Attributes:
         arousal: 1 (calm) to 7 (excited), any real number.
-        mix: emotion -> weight; non-negative, normalised to sum to one.
-        base: the emotion that the early steps follow (EmoMix).
-        strength: share of the mix against the base in the middle steps, 0..1.
+        mix: condition -> weight; non-negative, normalised to sum to one.
+        emotion_ref: another recording, for its emotion. It is the target unless one of the
+            others is; then they have to name "reference".
+        curve: a target that changes within the utterance.
+        base: the condition that the early steps follow (EmoMix).
+        strength: share of the target against the base in the middle steps, 0..1; None is 0.5.
+        intensity: share of all this against neutral on all steps, 0..1; None is 1.
+        guidance: w of s_negative + w (s - s_negative); 1 is no guidance. None is the bundle's own.
+        negative: the condition that guidance leads away from.
         solver: of `diffusion.solvers`; None is "maximum_likelihood" from noise, "ddim" from the
             source.
         steps: of the solver.
-        guidance: w of s_null + w (s - s_null); 1 is no guidance. None is the bundle's own.
+        spacing: of the steps' times, "uniform_t" or "log_snr".
         latent: what the conversion sets out from: "noise" draws the voice and melody anew, "source"
             inverts the source and keeps them, which takes one more run. None is the bundle's own.
         start: diffusion time at which it sets out, 0.001 to 1: the lower, the more of the source
@@ -42,52 +72,33 @@ class Request:
 
     arousal: float | int | None = None
     mix: Mapping[str, float | int] | None = None
+    emotion_ref: str | os.PathLike[str] | None = None
+    curve: Curve | None = None
     base: str | None = None
     strength: float | int | None = None
+    intensity: float | int | None = None
+    guidance: float | int | None = None
+    negative: str = NULL
     solver: str | None = None
     steps: int = DEFAULT_STEPS
-    guidance: float | int | None = None
+    spacing: str = SPACINGS[0]
     latent: str | None = None
     start: float | int | None = None
     seed: int = 0
 
-    def plan(self) -> plans.EmotionPlan:
-        """Returns the emotion plan of the request.
+    def plan(self, times_s: Float[np.ndarray, " f"] | None = None) -> plans.EmotionPlan:
+        """Returns the emotion plan of the request, guidance included.
+
+        Args:
+            times_s: middle of each frame of the utterance, which only a curve asks for; None is a
+                sample of the curve's own rows.
 
         Raises:
             UsageError: fields that contradict each other or are out of range, by name.
         """
-        if self.solver is not None and self.solver not in SOLVERS:
-            raise UsageError(f"solver: found {self.solver!r}, allowed are {', '.join(SOLVERS)}")
-        if self.latent is not None and self.latent not in LATENTS:
-            raise UsageError(f"latent: found {self.latent!r}, allowed are {', '.join(LATENTS)}")
-        if not 1 <= self.steps <= MOST_STEPS:
-            raise UsageError(f"steps: found {self.steps}, allowed is 1..{MOST_STEPS}")
-        if self.start is not None:
-            time_grid(1, float(self.start))
-        if (self.arousal is None) == (self.mix is None):
-            raise UsageError("give arousal or mix, one of the two")
-        if not 0 <= self.seed < SEEDS:
-            raise UsageError(f"seed: found {self.seed}, allowed is 0..{SEEDS - 1}")
-        if self.arousal is not None and not AROUSAL_LOW <= self.arousal <= AROUSAL_HIGH:
-            raise UsageError(
-                f"arousal: found {self.arousal}, allowed is {AROUSAL_LOW:g}..{AROUSAL_HIGH:g}"
-            )
-        if self.arousal is not None and (self.base is not None or self.strength is not None):
-            raise UsageError("base and strength belong to a mix, not to an arousal")
-        if self.strength is not None and self.base is None:
-            raise UsageError("strength: needs a base emotion to be the strength against")
-        if self.strength is not None and not 0 <= self.strength <= 1:
-            raise UsageError(f"strength: found {self.strength}, allowed is 0..1")
-        if self.latent == "source" and self.solver not in (None, *DETERMINISTIC):
-            raise UsageError(
-                f"solver: found {self.solver!r}, which draws noise; from the source allowed are "
-                f"{', '.join(DETERMINISTIC)}"
-            )
-        chosen = self._unguided()
-        if self.guidance is None or self.guidance == 1:
-            return chosen
-        return plans.guided(chosen, NULL, self.guidance)
+        self._check_run()
+        self._check_target()
+        return self._guided(self._unguided(times_s))
 
     def filled(self, diffusion: DiffusionConfig) -> "Request":
         """Returns the request with a bundle's own way to set out where it names none.
@@ -98,11 +109,15 @@ class Request:
         latent = self.latent or diffusion.latent
         return dataclasses.replace(
             self,
-            arousal=None if self.arousal is None else float(self.arousal),
+            arousal=_float(self.arousal),
+            mix=None if self.mix is None else {n: float(w) for n, w in self.mix.items()},
+            emotion_ref=None if self.emotion_ref is None else os.fspath(self.emotion_ref),
+            strength=_float(self.strength, None if self.base is None else DEFAULT_STRENGTH),
+            intensity=_float(self.intensity, 1.0),
             solver=self.solver or ("ddim" if latent == "source" else "maximum_likelihood"),
             latent=latent,
-            start=float(diffusion.start if self.start is None else self.start),
-            guidance=float(diffusion.guidance if self.guidance is None else self.guidance),
+            start=_float(self.start, diffusion.start),
+            guidance=_float(self.guidance, diffusion.guidance),
         )
 
     @property
@@ -110,31 +125,171 @@ class Request:
         """How many steps the filled request takes: an inversion takes as many as the way back."""
         return self.steps * (2 if self.latent == "source" else 1)
 
-    def _unguided(self) -> plans.EmotionPlan:
-        if self.arousal is not None:
-            return plans.single(f"{AROUSAL_PREFIX}{self.arousal:g}", self.steps)
-        assert self.mix is not None
-        if self.base is None:
-            return plans.mix(dict(self.mix), self.steps)
-        strength = 0.5 if self.strength is None else self.strength
-        return plans.emomix(self.base, dict(self.mix), strength, self.steps)
+    def mentioned(self) -> Iterator[tuple[str, str]]:
+        """Yields (field, condition) for every condition that a field names, in plans' form.
+
+        Raises:
+            UsageError: an arousal out of range.
+        """
+        listed = {
+            "mix": self.mix or (),
+            "curve": self.curve.names if self.curve and not self.curve.of_arousal else (),
+            "base": () if self.base is None else (self.base,),
+            "negative": (self.negative,),
+        }
+        for field, names in listed.items():
+            yield from ((field, condition_name(name, field)) for name in names)
 
     def notes(self) -> list[str]:
-        """Returns what a user should be told of the request before it runs."""
+        """Returns what a user should be told of the request before it runs; one line each.
+
+        Raises:
+            UsageError: as `plan`.
+        """
+        self.plan()
         found = []
-        if self.mix is not None and sum(self.mix.values()) > 0:
+        if self.mix is not None and abs(sum(self.mix.values()) - 1) > 1e-6:
             total = sum(self.mix.values())
-            if abs(total - 1) > 1e-6:
-                shares = ", ".join(f"{n} {w / total:.3g}" for n, w in self.mix.items())
-                found.append(f"mix weights sum to {total:g}; normalised to {shares}")
+            shares = ", ".join(f"{n} {w / total:.3g}" for n, w in self.mix.items())
+            found.append(f"mix weights sum to {total:g}; normalised to {shares}")
         if self.strength is not None and self.strength > STRONGEST:
             found.append(f"strength {self.strength:g} is above {STRONGEST}: the base may vanish")
-        return found
+        against = f"(guidance {self.guidance or 0:g} against {self.negative})"
+        if self.guidance in (None, 1):
+            against = ""
+            if self.negative != NULL:
+                found.append(f"negative {self.negative} has no effect without guidance")
+        over = "" if self.curve is None or self.curve.constant else "over the curve, "
+        return [*found, f"weights: {over}{self._unguided(None).summary()} {against}".rstrip()]
+
+    def _check_run(self) -> None:
+        """Refuses what the solver cannot do."""
+        for field, value, allowed in (
+            ("solver", self.solver, tuple(SOLVERS)),
+            ("latent", self.latent, LATENTS),
+            ("spacing", self.spacing, SPACINGS),
+        ):
+            if value is not None and value not in allowed:
+                raise UsageError(f"{field}: found {value!r}, allowed are {', '.join(allowed)}")
+        if not 1 <= self.steps <= MOST_STEPS:
+            raise UsageError(f"steps: found {self.steps}, allowed is 1..{MOST_STEPS}")
+        if self.start is not None:
+            time_grid(1, float(self.start))
+        if not 0 <= self.seed < SEEDS:
+            raise UsageError(f"seed: found {self.seed}, allowed is 0..{SEEDS - 1}")
+        if self.latent == "source" and self.solver not in (None, *DETERMINISTIC):
+            raise UsageError(
+                f"solver: found {self.solver!r}, which draws noise; from the source allowed are "
+                f"{', '.join(DETERMINISTIC)}"
+            )
+
+    def _check_target(self) -> None:
+        """Refuses fields that contradict each other, before any of them is used."""
+        given = [field for field in TARGETS if getattr(self, field) is not None]
+        if len(given) > 1:
+            raise UsageError(f"give one of {', '.join(TARGETS)}; found {' and '.join(given)}")
+        if not given and self.emotion_ref is None:
+            raise UsageError(f"give {', '.join(TARGETS)} or emotion_ref; found none of them")
+        if self.strength is not None and self.base is None:
+            raise UsageError("strength: needs a base emotion to be the strength against")
+        for field in ("strength", "intensity"):
+            share = getattr(self, field)
+            if share is not None and not 0 <= share <= 1:
+                raise UsageError(f"{field}: found {share}, allowed is 0..1")
+        users = [field for field, name in self.mentioned() if name == REFERENCE]
+        if self.emotion_ref is None and users:
+            raise UsageError(f"emotion_ref: missing, the {REFERENCE!r} of {users[0]} is none yet")
+        if self.emotion_ref is not None and given and not users:
+            raise UsageError(
+                f"emotion_ref: found beside {given[0]}, which is the target; leave out one of the "
+                f"two, or name {REFERENCE!r} in mix, curve, base or negative"
+            )
+
+    def _unguided(self, times_s: np.ndarray | None) -> plans.EmotionPlan:
+        """Returns the plan after (1) to (3)."""
+        chosen = self._target(times_s)
+        if self.base is not None:
+            base = plans.single(condition_name(self.base, "base"), self.steps)
+            strength = DEFAULT_STRENGTH if self.strength is None else self.strength
+            chosen = plans.emomix(base, chosen, strength)
+        return plans.softened(chosen, NEUTRAL, 1 if self.intensity is None else self.intensity)
+
+    def _target(self, times_s: np.ndarray | None) -> plans.EmotionPlan:
+        if self.arousal is not None:
+            return plans.single(arousal_name(self.arousal), self.steps)
+        if self.curve is not None:
+            return self.curve.plan(self.steps, times_s)
+        if self.mix is None:
+            return plans.single(REFERENCE, self.steps)
+        whole = plans.mix(self.mix, self.steps)  # which names what is wrong as the user wrote it
+        names = [condition_name(name, "mix") for name in whole.names]
+        if len(set(names)) < len(names):  # "arousal 3" and "arousal 3.0"
+            raise UsageError(f"mix: found {', '.join(whole.names)}, each is allowed once")
+        return plans.EmotionPlan(tuple(names), whole.weights)
+
+    def _guided(self, chosen: plans.EmotionPlan) -> plans.EmotionPlan:
+        guidance = 1 if self.guidance is None else self.guidance
+        return plans.guided(chosen, condition_name(self.negative, "negative"), guidance)
 
 
-def resolve(
-    request: Request, config: BundleConfig, banks: Banks
-) -> tuple[Request, plans.EmotionPlan, Float[np.ndarray, "k e"]]:
+def _float(value: float | int | None, default: float | None = None) -> float | None:
+    """Returns a plain number, which JSON can write."""
+    return default if value is None else float(value)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Resolved:
+    """What a request means with a bundle; `resolve` makes it.
+
+    Attributes:
+        request: with nothing left open.
+        names: of the conditions, in the order of the plan and of the embeddings.
+        mel: says how long a frame is.
+        known: embedding of every condition that is not heard in a recording.
+    """
+
+    request: Request
+    names: tuple[str, ...]
+    mel: MelConfig
+    known: Mapping[str, Float[np.ndarray, " e"]]
+
+    def plan(self, frames: int | None = None, first_frame: int = 0) -> plans.EmotionPlan:
+        """Returns the emotion plan for an utterance, or for a stretch of it.
+
+        Args:
+            frames: of the utterance or stretch, padding included; None is a plan to look at before
+                they are known. A plan without a curve does not depend on them.
+            first_frame: where the stretch begins in the utterance.
+
+        Returns:
+            The plan, of the conditions `names`; over frames where the request has a curve that
+            changes.
+        """
+        if frames is None:
+            return self.request.plan()
+        middles = (first_frame + np.arange(frames) + 0.5) * self.mel.hop_samples
+        return self.request.plan(middles / self.mel.sample_rate_hz)
+
+    def embeddings(
+        self, own: Float[np.ndarray, "b e"], reference: Float[np.ndarray, " e"] | None = None
+    ) -> Float[np.ndarray, "k b e"]:
+        """Returns the embedding of each condition for each utterance.
+
+        Args:
+            own: what is heard in each source.
+            reference: what is heard in `emotion_ref`; needed where `names` has "reference".
+
+        Raises:
+            EmoconvError: a reference is needed and not given.
+        """
+        if REFERENCE in self.names and reference is None:
+            raise EmoconvError("reference: none given, the plan has one among its conditions")
+        heard = {SOURCE: own, REFERENCE: reference}
+        rows = [heard[name] if name in HEARD else self.known[name] for name in self.names]
+        return np.stack([np.broadcast_to(row, own.shape) for row in rows]).astype(np.float32)
+
+
+def resolve(request: Request, config: BundleConfig, banks: Banks) -> Resolved:
     """Returns what a request means with a bundle.
 
     Args:
@@ -143,18 +298,14 @@ def resolve(
         banks: of the bundle.
 
     Returns:
-        The request with nothing left open, its plan, and the plan's conditions as embeddings.
+        The request with nothing left open, its plan and embeddings.
 
     Raises:
         UsageError: a field that makes no sense, or an emotion the bundle does not know.
     """
     request.plan()  # before a foreign default is mixed in, so that a message names what was asked
     request = request.filled(config.diffusion)
-    plan = request.plan()
-    vectors = [
-        banks.arousal(float(request.arousal))
-        if request.arousal is not None and name.startswith(AROUSAL_PREFIX)
-        else banks.emotion(name)
-        for name in plan.names
-    ]
-    return request, plan, np.stack(vectors)
+    names = request.plan().names
+    wanted = dict.fromkeys([*names, *(name for _, name in request.mentioned())])
+    known = {name: banks.condition(name) for name in wanted if name not in HEARD}
+    return Resolved(request, names, config.mel, known)

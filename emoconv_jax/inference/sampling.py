@@ -7,17 +7,22 @@ static.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from emoconv_jax.bundles.format import BundleConfig
-from emoconv_jax.bundles.parts import network_of
 from emoconv_jax.diffusion import heads, solvers
 from emoconv_jax.diffusion.sde import MeanRevertingSDE
-from emoconv_jax.shapes import Array, Float, Key
+from emoconv_jax.errors import UsageError
+from emoconv_jax.models.score_network import ScoreNetwork
+from emoconv_jax.shapes import Array, Float, Int, Key
+
+DATA = "data"  # axis of the mesh that batches are divided along
 
 Segments = tuple[tuple[int, int, tuple[int, ...]], ...]
 
@@ -27,16 +32,45 @@ class Sampler:
 
     Attributes:
         sde: the forward process.
+        devices: that a batch is divided over.
     """
 
-    def __init__(self, config: BundleConfig, variables: Any):
-        """Args: config: of the bundle. variables: of the score network."""
+    def __init__(
+        self,
+        config: BundleConfig,
+        variables: Any,
+        *,
+        compute: str = "float32",
+        devices: Sequence[jax.Device] | None = None,
+    ):
+        """Takes the score network of a bundle.
+
+        Args:
+            config: of the bundle.
+            variables: of the network.
+            compute: "float32", or "bfloat16" for what the network computes inside; the state, the
+                scores and the steps stay float32.
+            devices: that a batch is divided over; None is the first CPU, or all accelerators of
+                this process.
+        """
         self.sde = MeanRevertingSDE(config.diffusion.beta_0, config.diffusion.beta_1)
         self.head = config.score_network.head
-        self.network: Any = network_of("score_network", config)
-        self.variables = variables
-        static = ("solver", "segments", "latent", "start", "on_step")
-        self._sample = jax.jit(self._run, static_argnames=static)
+        dtype = jnp.bfloat16 if compute == "bfloat16" else None
+        self.network: Any = ScoreNetwork(config.score_network, dtype)
+        if devices is None:
+            devices = jax.local_devices()
+            devices = devices[:1] if devices[0].platform == "cpu" else devices
+        self.devices = tuple(devices)
+        self.mesh = Mesh(np.array(self.devices), (DATA,))
+        self.variables = self._placed(variables)
+        static = ("solver", "segments", "latent", "start", "spacing", "on_step")
+        # the first state takes the place of the source's mel, which nobody else has
+        self._sample: Any = jax.jit(self._run, static_argnames=static, donate_argnames="x_source")
+
+    @property
+    def compilations(self) -> int:
+        """How many programs have been compiled: one for each shape, solver and pattern."""
+        return self._sample._cache_size()
 
     def __call__(
         self,
@@ -44,15 +78,17 @@ class Sampler:
         average_voice: Float[Any, "b f m"],
         mask: Float[Any, "b f"],
         speaker: Float[Any, "b d"],
-        emotions: Float[Any, "k e"],
+        emotions: Float[Any, "k e"] | Float[Any, "k b e"],
         own_emotion: Float[Any, "b e"],
-        weights: Float[Any, "s k"] | Float[Any, "s k f"],
+        weights: Float[Any, "s k"] | Float[Any, "s k f"] | Float[Any, "s k b f"],
         keys: Key[Array, " b"],
+        first_frame: Int[Any, " b"] | None = None,
         *,
         solver: str,
         segments: Segments,
         latent: str = "noise",
         start: float = 1.0,
+        spacing: str = "uniform_t",
         on_step: Callable[[Any], None] | None = None,
     ) -> Float[Array, "b f m"]:
         """Draws the target log-mel of each utterance.
@@ -64,35 +100,54 @@ class Sampler:
             average_voice: Y.
             mask: 1 on real frames.
             speaker: d-vectors.
-            emotions: embedding of each condition of the plan.
+            emotions: embedding of each condition of the plan, the same for every utterance or not.
             own_emotion: embeddings of the sources, which an inversion runs under.
-            weights: of the plan.
+            weights: of the plan, over frames where the emotion changes within the utterances, and
+                for each of these where they are at different places of a file.
             keys: one per utterance.
+            first_frame: number of each utterance's first frame in its file; None is 0.
             solver: a key of `diffusion.solvers.SOLVERS`.
             segments: of the plan.
             latent: what the reverse process sets out from, "noise" or the "source" inverted.
-            start: diffusion time of that state, `solvers.LEAST_START` to 1.
+            start: diffusion time of that state, `config.LEAST_START` to 1.
+            spacing: of the steps' times, of `diffusion.grids.SPACINGS`.
             on_step: called with the step's number as each one ends.
 
         Returns:
             The log-mel, Y's length.
+
+        Raises:
+            UsageError: the devices do not divide the batch.
         """
+        batch = len(mask)
+        if batch % len(self.devices):
+            raise UsageError(
+                f"batch: found {batch}, allowed are multiples of {len(self.devices)} devices"
+            )
+        first = np.zeros(batch, np.int32) if first_frame is None else first_frame
+        emotions = emotions if np.ndim(emotions) == 3 else np.stack([emotions] * batch, axis=1)
+        weights_axis = 2 if np.ndim(weights) == 4 else None
         return self._sample(
             self.variables,
-            x_source,
-            average_voice,
-            mask,
-            speaker,
-            emotions,
-            own_emotion,
-            weights,
-            keys,
+            self._placed(np.array(x_source), 0),  # a copy: what the caller has stays
+            *(self._placed(a, 0) for a in (average_voice, mask, speaker)),
+            self._placed(emotions, 1),
+            self._placed(own_emotion, 0),
+            self._placed(weights, weights_axis),
+            self._placed(keys, 0),
+            self._placed(first, 0),
             solver=solver,
             segments=segments,
             latent=latent,
             start=start,
+            spacing=spacing,
             on_step=on_step,
         )
+
+    def _placed(self, tree: Any, axis: int | None = None) -> Any:
+        """Returns arrays on the devices, divided along an axis or, without one, copied to each."""
+        spec = PartitionSpec() if axis is None else PartitionSpec(*[None] * axis, DATA)
+        return jax.device_put(tree, NamedSharding(self.mesh, spec))
 
     def _run(
         self,
@@ -105,15 +160,17 @@ class Sampler:
         own_emotion,
         weights,
         keys,
+        first_frame,
         *,
         solver,
         segments,
         latent,
         start,
+        spacing,
         on_step,
     ) -> Array:
         fixed = (variables, x_source, average_voice, mask, speaker)
-        grid = solvers.time_grid(weights.shape[0], start)
+        grid = solvers.time_grid(weights.shape[0], start, spacing, self.sde)
         pairs = jax.vmap(jax.random.split)(keys)
         if latent == "source":
             own = functools.partial(self._scores, *fixed, lambda _: own_emotion)
@@ -121,12 +178,14 @@ class Sampler:
                 self.sde, own, x_source, average_voice, mask, grid, on_step=on_step
             )
         else:
-            x_start = solvers.start_state(self.sde, x_source, average_voice, pairs[:, 0], start)
-        batch = x_source.shape[0]
+            x_start = solvers.start_state(
+                self.sde, x_source, average_voice, pairs[:, 0], start, first_frame
+            )
+        batch, width = emotions.shape[1:]
         plan = functools.partial(
             self._scores,
             *fixed,
-            lambda active: jnp.repeat(emotions[jnp.array(active)], batch, axis=0),
+            lambda active: emotions[jnp.array(active)].reshape(len(active) * batch, width),
         )
         return solvers.sample(
             solver,
@@ -140,6 +199,7 @@ class Sampler:
             pairs[:, 1],
             grid=grid,
             on_step=on_step,
+            first_frame=first_frame,
         )
 
     def _scores(

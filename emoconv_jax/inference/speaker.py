@@ -1,6 +1,7 @@
 """The speaker role: a waveform to its d-vector."""
 
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -66,8 +67,25 @@ class SpeakerRole:
         Returns:
             A unit vector.
         """
+        return self.embed([self.prepare(audio, sample_rate_hz)])[0]
+
+    def prepare(self, audio: Float[np.ndarray, " n"], sample_rate_hz: int) -> np.ndarray:
+        """Returns what `embed` takes of an utterance: its partials, [p, 160, m].
+
+        Args:
+            audio: mono waveform.
+            sample_rate_hz: of it.
+        """
         audio16k = resample(audio, sample_rate_hz, SAMPLE_RATE_HZ)
-        pieces = partials(speaker_mel(trim_silence(raise_level(audio16k))))
+        return partials(speaker_mel(trim_silence(raise_level(audio16k))))
+
+    def embed(self, utterances: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Returns the d-vector of each utterance, in order; partials of all go together.
+
+        Args:
+            utterances: of `prepare`, at least one.
+        """
+        pieces = np.concatenate(utterances)
         rows = []
         for start in range(0, len(pieces), MOST_PARTIALS):
             real = pieces[start : start + MOST_PARTIALS]
@@ -75,4 +93,8 @@ class SpeakerRole:
             block = np.zeros((size, *pieces.shape[1:]), np.float32)
             block[: len(real)] = real
             rows.append(np.asarray(self._embed(self.params, block))[: len(real)])
-        return np.asarray(d_vector(np.concatenate(rows)), dtype=np.float32)
+        ends = np.cumsum([len(own) for own in utterances])[:-1]
+        return [
+            np.asarray(d_vector(own), dtype=np.float32)
+            for own in np.split(np.concatenate(rows), ends)
+        ]

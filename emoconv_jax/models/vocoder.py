@@ -68,6 +68,26 @@ def check_vocoder(config: VocoderConfig) -> None:
         )
 
 
+def reach_frames(config: VocoderConfig) -> int:
+    """Returns how many frames to either side of a frame its samples hear, at most.
+
+    Args:
+        config: of the vocoder.
+
+    Source: the sum of the half widths of all convolutions, each over the samples per frame at its
+    place: 14 frames for V1, of which the first convolution has 3 and the first resblocks 7.5.
+    """
+    pairs = zip(config.resblock_kernels, config.resblock_dilations, strict=True)
+    second = 1 if config.resblock == 1 else 0  # the plain convolution of each pair
+    blocks = max(kernel // 2 * (sum(row) + second * len(row)) for kernel, row in pairs)
+    found, per_frame = OUTER_KERNEL / 2, 1
+    for rate, kernel in zip(config.upsample_rates, config.upsample_kernels, strict=True):
+        found += kernel / (2 * rate) / per_frame
+        per_frame *= rate
+        found += blocks / per_frame
+    return math.ceil(found + OUTER_KERNEL / 2 / per_frame)
+
+
 class ResBlock1(nn.Module):
     """Residual pairs of a dilated and a plain convolution (V1, V2).
 

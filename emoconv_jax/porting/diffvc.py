@@ -6,14 +6,13 @@ Source: names and shapes of the checkpoint published with Popov et al. 2022 (arX
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from emoconv_jax.config import AverageVoiceConfig, ScoreNetworkConfig
 from emoconv_jax.models.average_voice import AverageVoiceEncoder
 from emoconv_jax.models.score_network import ScoreNetwork
-from emoconv_jax.porting.tables import Rule, count_of, port, shape_of
+from emoconv_jax.models.templates import template
+from emoconv_jax.porting.tables import Rule, count_of, layer, norm, port, shape_of
 
 SCORE_NETWORK_PREFIX = "decoder.estimator."
 AVERAGE_VOICE_PREFIX = "encoder."
@@ -22,85 +21,51 @@ _BLOCKS = r"(downs|ups)\.(\d)\.(\d)"
 
 SCORE_NETWORK_RULES = (
     # time and condition
-    Rule(r"(mlp|cond_block)\.(\d)\.weight", r"\1_\2/kernel", "linear"),
-    Rule(r"(mlp|cond_block)\.(\d)\.bias", r"\1_\2/bias"),
-    # ours, where conditions enter every block
-    Rule(r"cond_time\.weight", "cond_time/kernel", "linear"),
-    Rule(r"cond_time\.bias", "cond_time/bias"),
+    *layer(r"(mlp|cond_block)\.(\d)", r"\1_\2", "linear"),
+    *layer("cond_time", "cond_time", "linear"),  # ours, where conditions enter every block
     # reference block
-    Rule(r"ref_block\.(mlp\d)\.1\.weight", r"ref_block/\1/kernel", "linear"),
-    Rule(r"ref_block\.(mlp\d)\.1\.bias", r"ref_block/\1/bias"),
-    Rule(r"ref_block\.(block\d\d)\.0\.weight", r"ref_block/\1/conv/kernel", "conv2d"),
-    Rule(r"ref_block\.(block\d\d)\.0\.bias", r"ref_block/\1/conv/bias"),
-    Rule(r"ref_block\.(block\d\d)\.1\.weight", r"ref_block/\1/norm/scale"),
-    Rule(r"ref_block\.(block\d\d)\.1\.bias", r"ref_block/\1/norm/bias"),
-    Rule(r"ref_block\.final_conv\.weight", r"ref_block/final_conv/kernel", "conv2d"),
-    Rule(r"ref_block\.final_conv\.bias", r"ref_block/final_conv/bias"),
+    *layer(r"ref_block\.(mlp\d)\.1", r"ref_block/\1", "linear"),
+    *layer(r"ref_block\.(block\d\d)\.0", r"ref_block/\1/conv", "conv2d"),
+    *norm(r"ref_block\.(block\d\d)\.1", r"ref_block/\1/norm"),
+    *layer(r"ref_block\.final_conv", "ref_block/final_conv", "conv2d"),
     # residual blocks of the levels
-    Rule(_BLOCKS + r"\.mlp\.1\.weight", r"\1_\2_\3/mlp/kernel", "linear"),
-    Rule(_BLOCKS + r"\.mlp\.1\.bias", r"\1_\2_\3/mlp/bias"),
-    Rule(_BLOCKS + r"\.(block\d)\.block\.0\.weight", r"\1_\2_\3/\4/conv/kernel", "conv2d"),
-    Rule(_BLOCKS + r"\.(block\d)\.block\.0\.bias", r"\1_\2_\3/\4/conv/bias"),
-    Rule(_BLOCKS + r"\.(block\d)\.block\.1\.weight", r"\1_\2_\3/\4/norm/scale"),
-    Rule(_BLOCKS + r"\.(block\d)\.block\.1\.bias", r"\1_\2_\3/\4/norm/bias"),
-    Rule(_BLOCKS + r"\.res_conv\.weight", r"\1_\2_\3/res_conv/kernel", "conv2d"),
-    Rule(_BLOCKS + r"\.res_conv\.bias", r"\1_\2_\3/res_conv/bias"),
+    *layer(_BLOCKS + r"\.mlp\.1", r"\1_\2_\3/mlp", "linear"),
+    *layer(_BLOCKS + r"\.(block\d)\.block\.0", r"\1_\2_\3/\4/conv", "conv2d"),
+    *norm(_BLOCKS + r"\.(block\d)\.block\.1", r"\1_\2_\3/\4/norm"),
+    *layer(_BLOCKS + r"\.res_conv", r"\1_\2_\3/res_conv", "conv2d"),
     # attention and change of resolution
     Rule(_BLOCKS + r"\.fn\.g", r"\1_\2_\3/g"),
     Rule(_BLOCKS + r"\.fn\.fn\.(to_qkv|to_out)\.weight", r"\1_\2_\3/\4", "conv2d"),
     Rule(_BLOCKS + r"\.fn\.fn\.to_out\.bias", r"\1_\2_\3/to_out_bias"),
-    Rule(r"downs\.(\d)\.3\.conv\.weight", r"downs_\1_3/kernel", "conv2d"),
-    Rule(r"ups\.(\d)\.3\.conv\.weight", r"ups_\1_3/kernel", "transposed2d"),
-    Rule(_BLOCKS + r"\.conv\.bias", r"\1_\2_\3/bias"),
+    *layer(r"downs\.(\d)\.3\.conv", r"downs_\1_3", "conv2d"),
+    *layer(r"ups\.(\d)\.3\.conv", r"ups_\1_3", "transposed2d"),
     # the middle
-    Rule(r"(mid_block\d)\.mlp\.1\.weight", r"\1/mlp/kernel", "linear"),
-    Rule(r"(mid_block\d)\.mlp\.1\.bias", r"\1/mlp/bias"),
-    Rule(r"(mid_block\d)\.(block\d)\.block\.0\.weight", r"\1/\2/conv/kernel", "conv2d"),
-    Rule(r"(mid_block\d)\.(block\d)\.block\.0\.bias", r"\1/\2/conv/bias"),
-    Rule(r"(mid_block\d)\.(block\d)\.block\.1\.weight", r"\1/\2/norm/scale"),
-    Rule(r"(mid_block\d)\.(block\d)\.block\.1\.bias", r"\1/\2/norm/bias"),
-    Rule(r"mid_attn\.fn\.g", r"mid_attn/g"),
+    *layer(r"(mid_block\d)\.mlp\.1", r"\1/mlp", "linear"),
+    *layer(r"(mid_block\d)\.(block\d)\.block\.0", r"\1/\2/conv", "conv2d"),
+    *norm(r"(mid_block\d)\.(block\d)\.block\.1", r"\1/\2/norm"),
+    Rule(r"mid_attn\.fn\.g", "mid_attn/g"),
     Rule(r"mid_attn\.fn\.fn\.(to_qkv|to_out)\.weight", r"mid_attn/\1", "conv2d"),
-    Rule(r"mid_attn\.fn\.fn\.to_out\.bias", r"mid_attn/to_out_bias"),
+    Rule(r"mid_attn\.fn\.fn\.to_out\.bias", "mid_attn/to_out_bias"),
     # the end
-    Rule(r"final_block\.block\.0\.weight", r"final_block/conv/kernel", "conv2d"),
-    Rule(r"final_block\.block\.0\.bias", r"final_block/conv/bias"),
-    Rule(r"final_block\.block\.1\.weight", r"final_block/norm/scale"),
-    Rule(r"final_block\.block\.1\.bias", r"final_block/norm/bias"),
-    Rule(r"final_conv\.weight", r"final_conv/kernel", "conv2d"),
-    Rule(r"final_conv\.bias", r"final_conv/bias"),
+    *layer(r"final_block\.block\.0", "final_block/conv", "conv2d"),
+    *norm(r"final_block\.block\.1", "final_block/norm"),
+    *layer("final_conv", "final_conv", "conv2d"),
 )
 
+_PRENET, _TRANSFORMER = r"encoder\.prenet", r"encoder\.encoder"
+
 AVERAGE_VOICE_RULES = (
-    Rule(r"encoder\.(init_proj|term_proj)\.weight", r"\1/kernel", "conv1d"),
-    Rule(r"encoder\.(init_proj|term_proj)\.bias", r"\1/bias"),
-    Rule(r"encoder\.prenet\.conv_layers\.(\d)\.weight", r"prenet_conv_layers_\1/kernel", "conv1d"),
-    Rule(r"encoder\.prenet\.conv_layers\.(\d)\.bias", r"prenet_conv_layers_\1/bias"),
-    Rule(r"encoder\.prenet\.norm_layers\.(\d)\.gamma", r"prenet_norm_layers_\1/scale"),
-    Rule(r"encoder\.prenet\.norm_layers\.(\d)\.beta", r"prenet_norm_layers_\1/bias"),
-    Rule(r"encoder\.prenet\.proj\.weight", r"prenet_proj/kernel", "conv1d"),
-    Rule(r"encoder\.prenet\.proj\.bias", r"prenet_proj/bias"),
-    Rule(r"encoder\.encoder\.attn_layers\.(\d)\.(emb_rel_[kv])", r"attn_layers_\1/\2"),
-    Rule(
-        r"encoder\.encoder\.attn_layers\.(\d)\.(conv_[qkvo])\.weight",
-        r"attn_layers_\1/\2/kernel",
-        "conv1d",
-    ),
-    Rule(r"encoder\.encoder\.attn_layers\.(\d)\.(conv_[qkvo])\.bias", r"attn_layers_\1/\2/bias"),
-    Rule(
-        r"encoder\.encoder\.ffn_layers\.(\d)\.(conv_\d)\.weight",
-        r"ffn_layers_\1_\2/kernel",
-        "conv1d",
-    ),
-    Rule(r"encoder\.encoder\.ffn_layers\.(\d)\.(conv_\d)\.bias", r"ffn_layers_\1_\2/bias"),
-    Rule(r"encoder\.encoder\.(norm_layers_\d)\.(\d)\.gamma", r"\1_\2/scale"),
-    Rule(r"encoder\.encoder\.(norm_layers_\d)\.(\d)\.beta", r"\1_\2/bias"),
-    Rule(r"postnet\.res_block\.(block\d)\.block\.0\.weight", r"postnet_\1/conv/kernel", "conv2d"),
-    Rule(r"postnet\.res_block\.(block\d)\.block\.0\.bias", r"postnet_\1/conv/bias"),
-    Rule(r"postnet\.res_block\.(block\d)\.block\.1\.weight", r"postnet_\1/norm/scale"),
-    Rule(r"postnet\.res_block\.(block\d)\.block\.1\.bias", r"postnet_\1/norm/bias"),
-    Rule(r"postnet\.(?:res_block\.)?(\w+)\.weight", r"postnet_\1/kernel", "conv2d"),
-    Rule(r"postnet\.(?:res_block\.)?(\w+)\.bias", r"postnet_\1/bias"),
+    *layer(r"encoder\.(init_proj|term_proj)", r"\1", "conv1d"),
+    *layer(_PRENET + r"\.conv_layers\.(\d)", r"prenet_conv_layers_\1", "conv1d"),
+    *norm(_PRENET + r"\.norm_layers\.(\d)", r"prenet_norm_layers_\1", "gamma", "beta"),
+    *layer(_PRENET + r"\.proj", "prenet_proj", "conv1d"),
+    Rule(_TRANSFORMER + r"\.attn_layers\.(\d)\.(emb_rel_[kv])", r"attn_layers_\1/\2"),
+    *layer(_TRANSFORMER + r"\.attn_layers\.(\d)\.(conv_[qkvo])", r"attn_layers_\1/\2", "conv1d"),
+    *layer(_TRANSFORMER + r"\.ffn_layers\.(\d)\.(conv_\d)", r"ffn_layers_\1_\2", "conv1d"),
+    *norm(_TRANSFORMER + r"\.(norm_layers_\d)\.(\d)", r"\1_\2", "gamma", "beta"),
+    *layer(r"postnet\.res_block\.(block\d)\.block\.0", r"postnet_\1/conv", "conv2d"),
+    *norm(r"postnet\.res_block\.(block\d)\.block\.1", r"postnet_\1/norm"),
+    *layer(r"postnet\.(?:res_block\.)?(\w+)", r"postnet_\1", "conv2d"),
 )
 
 
@@ -115,13 +80,10 @@ def port_score_network(
         source: what they come from, for messages.
 
     Raises:
-        EmoconvError: names or shapes do not fit.
+        EmoconvError: impossible sizes, or names or shapes that do not fit.
     """
-    mel, mask, t = jnp.zeros((1, 4, config.mels)), jnp.ones((1, 4)), jnp.zeros((1,))
-    conditions = jnp.zeros((1, config.speaker)), jnp.zeros((1, config.emotion))
-    network = ScoreNetwork(config)
-    template = jax.eval_shape(network.init, jax.random.key(0), mel, mel, mask, t, *conditions)
-    return port(tensors, SCORE_NETWORK_RULES, template["params"], source)
+    shapes = template(ScoreNetwork(config), f"{source}: score_network")
+    return port(tensors, SCORE_NETWORK_RULES, shapes["params"], source)
 
 
 def port_average_voice(
@@ -135,11 +97,10 @@ def port_average_voice(
         source: what they come from, for messages.
 
     Raises:
-        EmoconvError: names or shapes do not fit.
+        EmoconvError: impossible sizes, or names or shapes that do not fit.
     """
-    mel, mask = jnp.zeros((1, 4, config.mels)), jnp.ones((1, 4))
-    template = jax.eval_shape(AverageVoiceEncoder(config).init, jax.random.key(0), mel, mask)
-    return port(tensors, AVERAGE_VOICE_RULES, template["params"], source)
+    shapes = template(AverageVoiceEncoder(config), f"{source}: average_voice")
+    return port(tensors, AVERAGE_VOICE_RULES, shapes["params"], source)
 
 
 def average_voice_sizes(tensors: Mapping[str, np.ndarray], source: str) -> AverageVoiceConfig:

@@ -3,19 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from emoconv_jax.config import SpeakerConfig
-from emoconv_jax.models.speaker import PARTIAL_FRAMES, SpeakerEncoder
-from emoconv_jax.porting.tables import Rule, port, shape_of
+from emoconv_jax.models.speaker import SpeakerEncoder
+from emoconv_jax.models.templates import template
+from emoconv_jax.porting.tables import Rule, layer, port, shape_of
 
 RULES = (
     Rule(r"lstm\.weight_(ih|hh)_l(\d+)", r"lstm_\2/weight_\1", "linear"),
     Rule(r"lstm\.bias_(ih|hh)_l(\d+)", r"lstm_\2/bias_\1"),
-    Rule(r"linear\.weight", "linear/kernel", "linear"),
-    Rule(r"linear\.bias", "linear/bias"),
+    *layer("linear", "linear", "linear"),
 )
 LOSS_ONLY = ("similarity_weight", "similarity_bias")  # scale and offset of the GE2E loss
 
@@ -37,13 +35,12 @@ def port_speaker(
         The parameter tree, float32.
 
     Raises:
-        EmoconvError: names or shapes that do not match.
+        EmoconvError: impossible sizes, or names or shapes that do not match.
     """
     config = config or SpeakerConfig()
-    example = jnp.zeros((1, PARTIAL_FRAMES, config.mels))
-    template = jax.eval_shape(SpeakerEncoder(config).init, jax.random.key(0), example)["params"]
+    shapes = template(SpeakerEncoder(config), f"{source}: speaker")
     used = {name: array for name, array in tensors.items() if name not in LOSS_ONLY}
-    return port(used, RULES, template, source)
+    return port(used, RULES, shapes["params"], source)
 
 
 def speaker_sizes(tensors: Mapping[str, np.ndarray], source: str) -> SpeakerConfig:

@@ -48,6 +48,37 @@ class Rule:
     layout: str = "keep"
 
 
+def layer(pattern: str, target: str, layout: str) -> tuple[Rule, Rule]:
+    """Returns the rows of a layer's weight and bias.
+
+    Args:
+        pattern: of the layer's own name; its dots are escaped.
+        target: path of the layer.
+        layout: of the weight.
+    """
+    return (
+        Rule(pattern + r"\.weight", target + "/kernel", layout),
+        Rule(pattern + r"\.bias", target + "/bias"),
+    )
+
+
+def norm(
+    pattern: str, target: str, scale: str = "weight", offset: str = "bias"
+) -> tuple[Rule, Rule]:
+    """Returns the rows of a normalisation's scale and offset.
+
+    Args:
+        pattern: of its own name; its dots are escaped.
+        target: its path.
+        scale: what the foreign side calls the scale.
+        offset: what it calls the offset.
+    """
+    return (
+        Rule(rf"{pattern}\.{scale}", target + "/scale"),
+        Rule(rf"{pattern}\.{offset}", target + "/bias"),
+    )
+
+
 def port(
     tensors: Mapping[str, np.ndarray], rules: Sequence[Rule], template: Any, source: str
 ) -> dict[str, Any]:
@@ -73,16 +104,17 @@ def port(
     for name, tensor in tensors.items():
         target, array = _apply(rules, name, tensor)
         if target not in wanted:
-            unexpected.append(name)
+            unexpected.append(shown(name))
         elif target in filled:
-            doubled.append(name)
+            doubled.append(shown(name))
         elif tuple(array.shape) != tuple(wanted[target].shape):
-            misshaped.append(f"{name} {array.shape}, expected {tuple(wanted[target].shape)}")
+            found, needed = tuple(array.shape), tuple(wanted[target].shape)
+            misshaped.append(f"{shown(name)} {found!r:.80}, expected {needed}")
         else:
             with np.errstate(over="ignore"):
                 filled[target] = np.ascontiguousarray(array, dtype=np.float32)
             if not np.isfinite(filled[target]).all():
-                endless.append(name)
+                endless.append(shown(name))
     missing = [name for name in wanted if name not in filled]
     faults = {
         "unexpected": unexpected,
@@ -94,6 +126,11 @@ def port(
     if any(faults.values()):
         raise EmoconvError(f"{source}: " + "; ".join(_list(k, v) for k, v in faults.items() if v))
     return unflatten_dict({tuple(path.split("/")): array for path, array in filled.items()})
+
+
+def shown(name: str) -> str:
+    """Returns a foreign name as a message may print it: escaped, at most 80 characters."""
+    return repr(name)[1:-1][:80]
 
 
 def shape_of(
@@ -162,12 +199,14 @@ def fold_weight_norm(
             g, v = folded.pop(stem + g_suffix, None), folded.pop(stem + v_suffix, None)
             if g is None or v is None:
                 lacking = stem + (g_suffix if g is None else v_suffix)
-                raise EmoconvError(f"{source}: {lacking} is missing beside its pair")
+                raise EmoconvError(f"{source}: {shown(lacking)} is missing beside its pair")
             fitting = [axis for axis in range(v.ndim) if g.shape == _kept(v.shape, axis)]
             if not fitting:
-                raise EmoconvError(f"{source}: {stem}{g_suffix} {g.shape} beside {v.shape}")
+                raise EmoconvError(
+                    f"{source}: {shown(stem + g_suffix)} {g.shape!r:.80} beside {v.shape!r:.80}"
+                )
             if stem + ".weight" in folded:
-                raise EmoconvError(f"{source}: {stem}.weight is there twice, once as a pair")
+                raise EmoconvError(f"{source}: {shown(stem)}.weight is there twice, once as a pair")
             folded[stem + ".weight"] = _scaled(g, v, fitting[0])
     return folded
 

@@ -94,6 +94,8 @@ def read_torch_file(path: str | Path) -> Any:
     """
     path = Path(path)
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise EmoconvError(f"{path}: not a regular file")  # a pipe would be waited for
         with open(path, "rb") as file:
             size = file.seek(0, io.SEEK_END)
             if not 0 < size <= MAX_FILE_BYTES:
@@ -332,6 +334,10 @@ class _Resolver:
         storage, offset, sizes, strides = tensor
         if type(storage) is not _Storage or type(sizes) is not tuple or type(strides) is not tuple:
             raise EmoconvError(f"{self.path}: malformed tensor")
+        if len(sizes) > MAX_AXES:  # before anything is computed from them
+            raise EmoconvError(
+                f"{self.path}: tensor of {len(sizes)} axes, at most {MAX_AXES} allowed"
+            )
         numbers = (offset, *sizes, *strides)
         if not all(type(n) is int and n >= 0 for n in numbers) or len(sizes) != len(strides):
             raise EmoconvError(f"{self.path}: malformed tensor")
@@ -339,8 +345,8 @@ class _Resolver:
         last = offset + sum((n - 1) * s for n, s in zip(sizes, strides, strict=True))
         # an expanded tensor (stride 0) can claim any size; no weight file needs one
         fits = last < storage.numbers and count <= storage.numbers
-        largest = math.prod(n or 1 for n in sizes[:MAX_AXES])
-        if len(sizes) > MAX_AXES or largest > MAX_FILE_BYTES or (count and not fits):
+        largest = math.prod(n or 1 for n in sizes)
+        if largest > MAX_FILE_BYTES or (count and not fits):
             raise EmoconvError(
                 f"{self.path}: tensor of sizes {sizes!r:.80}, strides {strides!r:.80} and offset "
                 f"{offset!r:.40} does not fit its storage of {storage.numbers!r:.40}"

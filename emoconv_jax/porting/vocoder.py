@@ -6,22 +6,19 @@ The weights come with weight normalisation, which is folded, so that the network
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from emoconv_jax.config import MelConfig, VocoderConfig
 from emoconv_jax.errors import EmoconvError
+from emoconv_jax.models.templates import template
 from emoconv_jax.models.vocoder import Vocoder
-from emoconv_jax.porting.tables import Rule, fold_weight_norm, port
+from emoconv_jax.porting.tables import fold_weight_norm, layer, port
 
+MOST = 10**9  # of any number; what each may be is checked with the bundle's limits
 RULES = (
-    Rule(r"(conv_pre|conv_post)\.weight", r"\1/kernel", "conv1d"),
-    Rule(r"(conv_pre|conv_post)\.bias", r"\1/bias"),
-    Rule(r"ups\.(\d+)\.weight", r"ups_\1/kernel", "transposed1d"),
-    Rule(r"ups\.(\d+)\.bias", r"ups_\1/bias"),
-    Rule(r"resblocks\.(\d+)\.(convs[12]?)\.(\d+)\.weight", r"resblocks_\1/\2_\3/kernel", "conv1d"),
-    Rule(r"resblocks\.(\d+)\.(convs[12]?)\.(\d+)\.bias", r"resblocks_\1/\2_\3/bias"),
+    *layer("(conv_pre|conv_post)", r"\1", "conv1d"),
+    *layer(r"ups\.(\d+)", r"ups_\1", "transposed1d"),
+    *layer(r"resblocks\.(\d+)\.(convs[12]?)\.(\d+)", r"resblocks_\1/\2_\3", "conv1d"),
 )
 
 
@@ -41,12 +38,11 @@ def port_vocoder(
         The parameter tree, float32.
 
     Raises:
-        EmoconvError: names or shapes that do not match.
+        EmoconvError: impossible sizes, or names or shapes that do not match.
     """
     config = config or VocoderConfig()
-    example = jnp.zeros((1, 1, config.mel.mels))
-    template = jax.eval_shape(Vocoder(config).init, jax.random.key(0), example)["params"]
-    return port(fold_weight_norm(tensors, source), RULES, template, source)
+    shapes = template(Vocoder(config), f"{source}: vocoder")
+    return port(fold_weight_norm(tensors, source), RULES, shapes["params"], source)
 
 
 def vocoder_sizes(data: Any, path: str) -> VocoderConfig:
@@ -66,8 +62,8 @@ def vocoder_sizes(data: Any, path: str) -> VocoderConfig:
         raise EmoconvError(f"{path}: found {type(data).__name__}, expected an object")
 
     def number(name: str, kinds: tuple[type, ...] = (int,)) -> Any:
-        found = data.get(name)
-        if type(found) not in kinds:
+        found: Any = data.get(name)
+        if type(found) not in kinds or not abs(found) <= MOST:  # NaN neither
             raise EmoconvError(f"{path}: {name}: found {found!r:.40}, expected a number")
         return found
 
@@ -84,7 +80,7 @@ def vocoder_sizes(data: Any, path: str) -> VocoderConfig:
     if not isinstance(dilations, list):
         raise EmoconvError(f"{path}: resblock_dilation_sizes: expected lists of whole numbers")
     if number("win_size") != number("n_fft"):
-        raise EmoconvError(f"{path}: win_size: found {data['win_size']}, allowed is n_fft")
+        raise EmoconvError(f"{path}: win_size: found {data['win_size']!r:.40}, allowed is n_fft")
     mel = MelConfig(
         sample_rate_hz=number("sampling_rate"),
         fft_samples=number("n_fft"),

@@ -14,13 +14,14 @@ import numpy as np
 
 from emoconv_jax.config import Wav2Vec2Config
 from emoconv_jax.errors import EmoconvError
+from emoconv_jax.models.templates import template
 from emoconv_jax.models.wav2vec2 import (
     DIMENSIONS,
     DimensionalRecogniser,
     check_wav2vec2,
     least_samples,
 )
-from emoconv_jax.porting.tables import Rule, fold_weight_norm, port
+from emoconv_jax.porting.tables import fold_weight_norm, layer, norm, port
 
 _CONV = r"(wav2vec2)\.(feature_extractor)\.conv_layers\.(\d+)"
 _CONV_OURS = r"\1/\2/conv_layers_\3"
@@ -30,30 +31,14 @@ _NORM = r"(layer_norm|final_layer_norm)"
 _OUTER_NORM = r"(wav2vec2)\.(feature_projection|encoder)\.layer_norm"
 
 RULES = (
-    Rule(rf"{_CONV}\.conv\.weight", rf"{_CONV_OURS}/conv/kernel", "conv1d"),
-    Rule(rf"{_CONV}\.conv\.bias", rf"{_CONV_OURS}/conv/bias"),
-    Rule(rf"{_CONV}\.layer_norm\.weight", rf"{_CONV_OURS}/layer_norm/scale"),
-    Rule(rf"{_CONV}\.layer_norm\.bias", rf"{_CONV_OURS}/layer_norm/bias"),
-    Rule(rf"{_OUTER_NORM}\.weight", r"\1/\2/layer_norm/scale"),
-    Rule(rf"{_OUTER_NORM}\.bias", r"\1/\2/layer_norm/bias"),
-    Rule(
-        r"(wav2vec2)\.(feature_projection)\.projection\.weight",
-        r"\1/\2/projection/kernel",
-        "linear",
-    ),
-    Rule(r"(wav2vec2)\.(feature_projection)\.projection\.bias", r"\1/\2/projection/bias"),
-    Rule(
-        r"(wav2vec2)\.(encoder)\.pos_conv_embed\.conv\.weight",
-        r"\1/\2/pos_conv_embed/kernel",
-        "conv1d",
-    ),
-    Rule(r"(wav2vec2)\.(encoder)\.pos_conv_embed\.conv\.bias", r"\1/\2/pos_conv_embed/bias"),
-    Rule(rf"{_LAYER}\.{_LINEAR}\.weight", rf"{_LAYER_OURS}/\4/\5/kernel", "linear"),
-    Rule(rf"{_LAYER}\.{_LINEAR}\.bias", rf"{_LAYER_OURS}/\4/\5/bias"),
-    Rule(rf"{_LAYER}\.{_NORM}\.weight", rf"{_LAYER_OURS}/\4/scale"),
-    Rule(rf"{_LAYER}\.{_NORM}\.bias", rf"{_LAYER_OURS}/\4/bias"),
-    Rule(r"classifier\.(dense|out_proj)\.weight", r"classifier/\1/kernel", "linear"),
-    Rule(r"classifier\.(dense|out_proj)\.bias", r"classifier/\1/bias"),
+    *layer(rf"{_CONV}\.conv", rf"{_CONV_OURS}/conv", "conv1d"),
+    *norm(rf"{_CONV}\.layer_norm", rf"{_CONV_OURS}/layer_norm"),
+    *norm(_OUTER_NORM, r"\1/\2/layer_norm"),
+    *layer(r"(wav2vec2)\.(feature_projection)\.projection", r"\1/\2/projection", "linear"),
+    *layer(r"(wav2vec2)\.(encoder)\.pos_conv_embed\.conv", r"\1/\2/pos_conv_embed", "conv1d"),
+    *layer(rf"{_LAYER}\.{_LINEAR}", rf"{_LAYER_OURS}/\4/\5", "linear"),
+    *norm(rf"{_LAYER}\.{_NORM}", rf"{_LAYER_OURS}/\4"),
+    *layer(r"classifier\.(dense|out_proj)", r"classifier/\1", "linear"),
 )
 TRAINING_ONLY = ("wav2vec2.masked_spec_embed",)  # stands for frames hidden during training
 
@@ -118,12 +103,9 @@ def port_wav2vec2(
         EmoconvError: sizes that do not fit one another, names or shapes that do not match.
     """
     config = config or Wav2Vec2Config()
-    check_wav2vec2(config)
-    example = jnp.zeros((1, least_samples(config)))
-    network = DimensionalRecogniser(config)
-    template = jax.eval_shape(network.init, jax.random.key(0), example, example)["params"]
+    shapes = template(DimensionalRecogniser(config), f"{source}: wav2vec2")
     used = {name: array for name, array in tensors.items() if name not in TRAINING_ONLY}
-    return port(fold_weight_norm(used, source), RULES, template, source)
+    return port(fold_weight_norm(used, source), RULES, shapes["params"], source)
 
 
 def config_of(hf_config: Any, source: str = "config.json") -> Wav2Vec2Config:

@@ -10,8 +10,7 @@ from emoconv_jax.bundles.format import (
     CONFIG_FILE,
     BundleConfig,
     read_config,
-    save_part,
-    write_config,
+    write_bundle,
 )
 from emoconv_jax.checkpointing.checkpoints import Checkpoints
 from emoconv_jax.errors import EmoconvError, UsageError
@@ -63,12 +62,12 @@ def export(
     variables = {"params": state["ema_params"]}
     if statistics is not None:
         variables["statistics"] = statistics
-    save_part(bundle, run.trainee, jax.tree.map(np.asarray, variables))
     # what was imported in its place is gone
     kept = tuple(entry for entry in config.imported if entry.part != run.trainee)
     roles = config.roles
     if run.trainee == "recogniser":
         roles = dataclasses.replace(roles, emotion="recogniser")
     trained = {run.trainee: trainee.network_config, "imported": kept, "roles": roles}
-    write_config(bundle, dataclasses.replace(config, **trained))
+    parts = {run.trainee: jax.tree.map(np.asarray, variables)}
+    write_bundle(bundle, dataclasses.replace(config, **trained), parts, dtype=np.float16)
     return run.trainee, int(state["step"])

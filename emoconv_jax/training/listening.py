@@ -126,7 +126,7 @@ class Listening:
                 log(f"nothing to listen to: {error}")
                 return
             self._targets = {f"arousal_{level:g}": banks.arousal(level) for level in AROUSALS}
-            self._sampler = Sampler(sizes, {})
+            self._sampler = Sampler(sizes, {}, devices=jax.local_devices()[:1])
         else:
             self._apply = jax.jit(network_of(config.trainee, sizes).apply)
         self.chosen, self._batch = chosen, _read(store, config.trainee, chosen)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from emoconv_jax.audio.reading import read_audio
+from emoconv_jax.audio.reading import conform, read_audio, read_header, read_native
 from emoconv_jax.errors import EmoconvError
 
 RATE_HZ = 22050
@@ -220,6 +220,54 @@ def test_decoded_bytes_are_limited_too(tmp_path):
         file.write(wav_bytes([], claimed_bytes=268 * 48000 * 16, rate_hz=48000, channels=8))
         file.truncate(44 + 268 * 48000 * 16)
     refused(path, "MiB", "256")
+    with pytest.raises(EmoconvError, match="393 MiB when decoded, allowed are up to 392 MiB"):
+        read_audio(path, max_decoded_bytes=392 * 2**20)
+
+
+@pytest.mark.parametrize("peak", [0.5, 2.0])
+def test_memory_goes_to_the_result_not_to_the_file(tmp_path, peak):
+    """88 MiB when decoded, of which 5 MiB are asked for."""
+    path, frames = tmp_path / "wide.wav", 60 * 48000
+    header = struct.pack(
+        "<4sI4s4sIHHIIHH4sI",
+        *(b"RIFF", 36 + frames * 32, b"WAVE", b"fmt ", 16, 3, 8),
+        *(48000, 48000 * 32, 32, 32, b"data", frames * 32),
+    )
+    with open(path, "wb") as file:  # sparse
+        file.write(header + np.full(8 * 480, peak, "<f4").tobytes())
+        file.truncate(44 + frames * 32)
+    tracemalloc.start()
+    audio = read_audio(path)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(audio) == 60 * RATE_HZ
+    assert most < audio.nbytes + 12 * 2**20
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+@pytest.mark.parametrize("peak", [0.5, 1.4])
+def test_reading_at_a_rate_is_reading_and_then_resampling(tmp_path, suffix, peak):
+    """Bit for bit, though one is done block by block: 4 s are three blocks."""
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, tone(4.0, 44100, peak=peak), 44100, "FLOAT" if suffix == "wav" else None)
+    for rate_hz in (16000, 44100):
+        expected = conform(*read_native(path), rate_hz)
+        np.testing.assert_array_equal(read_audio(path, rate_hz), expected)
+
+
+def test_a_header_is_read_alone(tmp_path):
+    path = tmp_path / "a.flac"
+    with soundfile.SoundFile(path, "w", 8000, 1) as sound:
+        sound.comment = "said by café"
+        sound.write(tone(2.0, 8000))
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])  # only decoding would show it
+    header = read_header(path)
+    assert (header.duration_s, header.comment) == (2.0, "said by café")
+    with pytest.raises(EmoconvError, match=r"2\.0 s long, allowed are up to 1 s"):
+        read_header(path, max_seconds=1)
+    with pytest.raises(EmoconvError, match="No such file"):
+        read_header(tmp_path / "absent.wav")
 
 
 def test_the_duration_limit_is_the_callers(tmp_path):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from emoconv_jax.audio.reading import read_audio
-from emoconv_jax.audio.writing import LIMITED_PEAK, write_audio
+from emoconv_jax.audio.reading import read_audio, read_header
+from emoconv_jax.audio.writing import LIMITED_PEAK, MOST_COMMENT_BYTES, write_audio
 from emoconv_jax.errors import EmoconvError, UsageError
 
 
@@ -22,11 +22,56 @@ def test_round_trip_is_within_half_a_step_of_16_bits(tmp_path, name):
     assert os.listdir(tmp_path) == [name]
 
 
-def test_what_was_read_is_written_back_bit_for_bit(tmp_path):
-    samples = np.random.default_rng(1).integers(-(2**15), 2**15, 5000).astype(np.int16)
-    soundfile.write(tmp_path / "in.wav", samples, 16000)
-    write_audio(str(tmp_path / "out.flac"), read_audio(tmp_path / "in.wav", 16000), 16000)
-    np.testing.assert_array_equal(soundfile.read(tmp_path / "out.flac", dtype="int16")[0], samples)
+@pytest.mark.parametrize("bits", [16, 24])
+@pytest.mark.parametrize("suffix", ["wav", "flac"])
+def test_what_was_read_is_written_back_bit_for_bit(tmp_path, bits, suffix):
+    drawn = np.random.default_rng(1).integers(-(2 ** (bits - 1)), 2 ** (bits - 1), 70_000)
+    samples = drawn.astype(np.int32) << (32 - bits)  # libsndfile's place for them
+    subtype = f"PCM_{bits}"
+    soundfile.write(tmp_path / "in.wav", samples, 16000, subtype)
+    out = tmp_path / f"out.{suffix}"
+    write_audio(str(out), read_audio(tmp_path / "in.wav", 16000), 16000, bits=bits)
+    assert soundfile.info(out).subtype == subtype
+    np.testing.assert_array_equal(soundfile.read(out, dtype="int32")[0], samples)
+
+
+def test_vorbis_keeps_pitch_level_and_length(tmp_path):
+    """A minute, because the encoder cannot take that much at once."""
+    tone = (0.5 * np.sin(2 * np.pi * 440 * np.arange(60 * 22050) / 22050)).astype(np.float32)
+    write_audio(tmp_path / "a.ogg", tone, 22050)
+    assert soundfile.info(tmp_path / "a.ogg").subtype == "VORBIS"
+    heard = read_audio(tmp_path / "a.ogg")
+    assert heard.shape == tone.shape
+    assert np.abs(heard - tone)[2048:-2048].max() < 0.02
+
+
+COMMENT = '{"notice":"caf\\u00e9 \\"\\\\"}'
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg"])
+@pytest.mark.parametrize("comment", [COMMENT, "é", "x" * MOST_COMMENT_BYTES])
+def test_the_comment_is_read_back(tmp_path, suffix, comment):
+    path = tmp_path / f"a.{suffix}"
+    write_audio(path, noise(), 22050, software="emoconv 9", comment=comment)
+    assert read_header(path).comment == comment
+    assert read_header(path).duration_s == pytest.approx(0.2)
+    with soundfile.SoundFile(path) as file:
+        assert file.software.startswith("emoconv 9")
+    write_audio(path, noise(), 22050)
+    assert read_header(path).comment == ""
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"bits": 8}, "bits: found 8, allowed are 16, 24"),
+        ({"comment": "é" * 1023}, "comment: found 2046 bytes, allowed are up to 2045"),
+    ],
+)
+def test_what_no_file_can_hold_is_wrong_usage(tmp_path, request_, message):
+    with pytest.raises(UsageError, match=message):
+        write_audio(tmp_path / "a.wav", noise(), 22050, **request_)
+    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize("peak", [1.0001, 3.0, 1e6])
@@ -43,9 +88,9 @@ def test_full_scale_does_not_wrap_around(tmp_path):
     np.testing.assert_allclose(read_audio(tmp_path / "square.wav"), square, atol=1 / 2**15)
 
 
-@pytest.mark.parametrize("name", ["a.mp3", "a.ogg", "a", "a.wav.txt"])
+@pytest.mark.parametrize("name", ["a.mp3", "a", "a.wav.txt"])
 def test_other_suffixes_are_wrong_usage(tmp_path, name):
-    with pytest.raises(UsageError, match=r"allowed are \.wav, \.flac"):
+    with pytest.raises(UsageError, match=r"allowed are \.wav, \.flac, \.ogg"):
         write_audio(tmp_path / name, noise(), 22050)
     assert os.listdir(tmp_path) == []
 

@@ -141,6 +141,9 @@ def test_banks_come_back_with_what_they_were_made_from(folder):
         ({"emotion/calm": np.full(3, np.nan, np.float32)}, "emotion/calm holds NaN or infinity"),
         ({"arousal/8": np.zeros(3, np.float32)}, "unexpected tensor 'arousal/8'"),
         ({"weights": np.zeros(3, np.float32)}, "unexpected tensor 'weights'"),
+        ({"emotion/source": np.zeros(3, np.float32)}, "unexpected tensor 'emotion/source'"),
+        ({"emotion/reference": np.zeros(3, np.float32)}, "unexpected .* 'emotion/reference'"),
+        ({"emotion/arousal 3": np.zeros(3, np.float32)}, "unexpected .* 'emotion/arousal 3'"),
     ],
 )
 def test_a_vector_that_does_not_fit_is_named(folder, tensors, message):

@@ -15,8 +15,8 @@ from safetensors.numpy import load_file, save, save_file
 from tiny_bundle import CONFIG
 
 from emoconv_jax.bundles.banks import BANKS_FILE
+from emoconv_jax.bundles.contents import check_bundle
 from emoconv_jax.bundles.format import CONFIG_FILE, fingerprint, load_part
-from emoconv_jax.bundles.hub import check_bundle
 from emoconv_jax.bundles.parts import template_of
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.files import parse_json
@@ -250,12 +250,15 @@ def test_pipes_devices_and_folders_are_not_read(bundle, file, make):
         fingerprint(bundle)
 
 
-def test_shards_are_found_by_plain_names_only(bundle):
-    """A name that a folder cannot hold leads nowhere, a link is the user's own doing."""
-    shutil.copytree(bundle, bundle.parent / "recogniser-1-of-2.safetensors")
-    (bundle / PART).rename(bundle.parent / "recogniser-2-of-2.safetensors")
-    with pytest.raises(EmoconvError, match="the bundle lacks this part"):
-        load_recogniser(bundle)
+@pytest.mark.parametrize("role", ["../recogniser", "*", "", "recogniser\x00"])
+@pytest.mark.parametrize("name", ["emotion", "speaker", "vocoder"])
+def test_a_role_is_a_known_word(bundle, name, role):
+    """The word of the emotion role begins file names: here those of a part in another folder."""
+    (bundle / PART).rename(bundle.parent / PART)
+    config = json.loads((bundle / CONFIG_FILE).read_text())
+    config["roles"][name] = role
+    (bundle / CONFIG_FILE).write_text(json.dumps(config))
+    assert_refused(bundle, CONFIG_FILE, rf"roles\.{name} is '.*', allowed are \w+, \w+$")
 
 
 def test_a_part_cannot_be_hidden_behind_another(bundle):

@@ -17,8 +17,7 @@ from emoconv_jax.bundles.format import (
     load_part,
     part_files,
     read_config,
-    save_part,
-    write_config,
+    write_bundle,
 )
 from emoconv_jax.config import AverageVoiceConfig, MelConfig, VocoderConfig, to_dict
 from emoconv_jax.errors import EmoconvError
@@ -56,6 +55,10 @@ def edit(folder: pathlib.Path, **tensors) -> None:
     """Changes the stored tensors; None takes one away."""
     arrays = load_file(folder / STORED) | tensors
     save_file({name: a for name, a in arrays.items() if a is not None}, folder / STORED)
+
+
+def save_part(folder, role, params, dtype=np.float16):
+    write_bundle(folder, BundleConfig("made", "MIT"), {role: params}, dtype=dtype)
 
 
 @pytest.fixture
@@ -98,7 +101,7 @@ def test_saving_again_leaves_nothing_of_the_part_before(tmp_path, monkeypatch):
     monkeypatch.undo()
     save_part(tmp_path, "part", params(3))
     assert [f.name for f in part_files(tmp_path, "part")] == [STORED]
-    assert not [f.name for f in tmp_path.iterdir() if f.suffix != ".safetensors"]
+    assert {f.name for f in tmp_path.iterdir() if f.suffix != ".safetensors"} == {CONFIG_FILE}
     found = load_part(tmp_path, "part", template())
     np.testing.assert_allclose(found["statistics"], params(3)["statistics"], rtol=1e-3)
     assert len(part_files(tmp_path, "party")) > 1
@@ -176,7 +179,7 @@ def test_a_pickle_is_never_opened(part):
 
 
 def test_the_configuration_comes_back(tmp_path, tiny):
-    write_config(tmp_path / "new", tiny)
+    write_bundle(tmp_path / "new", tiny)
     assert read_config(tmp_path / "new") == tiny
     assert [f.name for f in (tmp_path / "new").iterdir()] == [CONFIG_FILE]
 

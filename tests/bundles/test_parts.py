@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from emoconv_jax.bundles.format import read_config, save_part, write_config
+from emoconv_jax.bundles.format import read_config, write_bundle
 from emoconv_jax.bundles.parts import (
     ROLES,
     load_parameters,
@@ -23,8 +23,7 @@ def test_what_a_network_was_made_of_is_what_its_part_must_hold(tmp_path, tiny, r
     variables = jax.tree.map(
         lambda leaf: generator.normal(size=leaf.shape).astype(np.float32), template_of(role, tiny)
     )
-    write_config(tmp_path, tiny)
-    save_part(tmp_path, role, variables, np.float32)
+    write_bundle(tmp_path, tiny, {role: variables})
     found = load_variables(tmp_path, role)
     jax.tree.map(np.testing.assert_array_equal, found, variables)
     jax.tree.map(np.testing.assert_array_equal, load_parameters(tmp_path, role), found["params"])
@@ -35,8 +34,8 @@ def test_the_recogniser_brings_its_statistics(tiny):
 
 
 def test_sizes_come_from_the_configuration(tmp_path, tiny):
-    write_config(tmp_path, tiny)
-    save_part(tmp_path, "score_network", _zeros(template_of("score_network", tiny)))
+    zeros = _zeros(template_of("score_network", tiny))
+    write_bundle(tmp_path, tiny, {"score_network": zeros})
     wider = dataclasses.replace(
         tiny, score_network=dataclasses.replace(tiny.score_network, width=16)
     )
@@ -95,7 +94,7 @@ def test_a_foreign_configuration_keeps_to_what_the_encoders_can_be(
     tmp_path, tiny, part, field, value
 ):
     changed = dataclasses.replace(getattr(tiny, part), **{field: value})
-    write_config(tmp_path, dataclasses.replace(tiny, **{part: changed}))
+    write_bundle(tmp_path, dataclasses.replace(tiny, **{part: changed}))
     with pytest.raises(EmoconvError, match=rf"{part}\.{field} is {value}, allowed is"):
         read_config(tmp_path)
 

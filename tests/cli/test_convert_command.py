@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -11,8 +12,14 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+from tiny_bundle import WHOLE, make_bundle
 
+from emoconv_jax.audio import reading as audio_reading
+from emoconv_jax.audio import writing
+from emoconv_jax.audio.loudness import loudness_lufs
+from emoconv_jax.audio.reading import read_audio
 from emoconv_jax.cli.main import main
+from emoconv_jax.inference import converter as converting
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 
@@ -47,8 +54,12 @@ def files(tmp_path_factory, speech) -> dict[str, pathlib.Path]:
     samples = struct.pack("<h", 1000) * 22050
     (folder / "hours.wav").write_bytes(wav_header(22050, 2**32 - 100) + samples)
     (folder / "rate.wav").write_bytes(wav_header(2**31, len(samples)) + samples)
-    write(folder / "minutes.wav", np.tile(speech, 90), 22050)
-    (folder / "folder.wav").mkdir()
+    with (folder / "long.wav").open("wb") as file:  # sparse
+        file.write(wav_header(8000, 2 * 8000 * 3601))
+        file.truncate(44 + 2 * 8000 * 3601)
+    with (folder / "wide.wav").open("wb") as file:
+        file.write(wav_header(192_000, 2 * 32 * 192_000 * 90, 32))
+        file.truncate(44 + 2 * 32 * 192_000 * 90)
     (folder / "text.wav").write_text("no audio at all")
     return {path.stem: path for path in folder.iterdir()} | {"absent": folder / "absent.wav"}
 
@@ -60,10 +71,10 @@ BAD = {
     "nan": "NaN",
     "one_sample": "1 samples .* 0.1 s or more",
     "channels": "1000 channels, allowed are 1 to 32",
-    "hours": "truncated|long|allowed are up to 60 s",
+    "hours": "truncated",
     "rate": "rate|cannot be decoded",
-    "minutes": r"63\.0 s long, allowed are up to 60 s",
-    "folder": "is a directory",
+    "long": r"3601\.0 s long, allowed are up to 3600 s",
+    "wide": "2109 MiB when decoded, allowed are up to 2048 MiB",
     "text": "cannot be decoded|format",
     "absent": "No such file",
 }
@@ -92,20 +103,19 @@ def read(path: pathlib.Path) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_a_batch_goes_on_past_bad_files(files, speech, bundle_folder, tmp_path):
+def test_a_batch_goes_on_past_bad_files(files, speech, whole_folder, tmp_path, capsys):
     """One run over two good files and every bad one, the good ones first and last."""
     out = tmp_path / "made" / "deeper"
     inputs = [files["good"], *(files[name] for name in BAD), files["copy"]]
-    words = ["--bundle", bundle_folder, "--arousal", 6, "--steps", 2]
+    words = ["--bundle", whole_folder, "--arousal", 6, "--steps", 2]
     done = emoconv("convert", *inputs, *words, "--out", out, "--seed", 1, JAX_LOG_COMPILES="1")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    *lines, last = told(done)
-    for line, (name, message) in zip(lines, BAD.items(), strict=True):
+    for line, (name, message) in zip(told(done), BAD.items(), strict=True):
         assert str(files[name]) in line
         assert re.search(message, line), line
         assert len(line) < 400
-    assert last == f"emoconv: {len(BAD)} of {len(BAD) + 2} failed"
+    assert done.stderr.endswith(f"\n2 converted, 0 skipped, {len(BAD)} failed\n")
     assert done.stdout.split() == [str(out / "good.wav"), str(out / "copy.wav")]
     assert sorted(path.name for path in out.iterdir()) == [
         "copy.wav",
@@ -124,11 +134,11 @@ def test_a_batch_goes_on_past_bad_files(files, speech, bundle_folder, tmp_path):
     np.testing.assert_array_equal(read(out / "copy.wav"), audio)  # same samples, same seed
     assert_told_of(out / "good.wav.json")
 
-    done = emoconv(
-        "convert", files["good"], *words, "--out", tmp_path, "--seed", 2, "--format", "flac"
-    )
-    assert done.returncode == 0, done.stderr
-    assert told(done) == []
+    words = [files["good"], *words, "--out", tmp_path, "--seed", 2, "--format", "flac"]
+    assert main(["convert", *map(str, words)]) == 0
+    captured = capsys.readouterr()
+    assert "emoconv: " not in captured.err
+    assert captured.err.endswith("\n1 converted, 0 skipped, 0 failed\n")
     other = read(tmp_path / "good.flac")
     assert other.shape == audio.shape
     assert np.abs(other - audio).max() > 0.01
@@ -137,16 +147,21 @@ def test_a_batch_goes_on_past_bad_files(files, speech, bundle_folder, tmp_path):
 def assert_told_of(path: pathlib.Path) -> None:
     provenance = json.loads(path.read_text())
     assert provenance["source"] == "good.wav"
-    assert provenance["bundle"] == "tiny"
+    assert provenance["bundle"] == "whole"
     assert provenance["licence"] == "CC0-1.0"
     assert "synthetic" in provenance["notice"]
     assert provenance["request"] == {
         "arousal": 6.0,
         "mix": None,
+        "emotion_ref": None,
+        "curve": None,
         "base": None,
         "strength": None,
+        "intensity": 1.0,
+        "negative": "null",
         "solver": "maximum_likelihood",  # left open: the bundle's own, as latent and start
         "steps": 2,
+        "spacing": "uniform_t",
         "guidance": 1.0,
         "latent": "noise",
         "start": 1.0,
@@ -164,9 +179,9 @@ REFUSED = [
     (["--mix", "happy:1", "--strength", "0.5"], "strength: needs a base"),
     (["--mix", "happy", "--base", "sad", "--strength", "2"], "strength: found 2.0"),
     (["--mix", "happy", "--base", "sad", "--strength", "-0.5"], "strength: found -0.5"),
-    (["--arousal", "3", "--mix", "happy:1"], "give arousal or mix, one of the two"),
-    ([], "give arousal or mix, one of the two"),
-    (["--arousal", "3", "--strength", "0.5"], "base and strength belong to a mix"),
+    (["--arousal", "3", "--mix", "happy:1"], "give one of arousal, mix, curve; found arousal and"),
+    ([], "give arousal, mix, curve or emotion_ref; found none of them"),
+    (["--arousal", "3", "--strength", "0.5"], "strength: needs a base"),
     (["--arousal", "0"], "arousal: found 0.0, allowed is 1..7"),
     (["--arousal", "8"], "arousal: found 8.0, allowed is 1..7"),
     (["--arousal", "-1"], "arousal: found -1.0, allowed is 1..7"),
@@ -176,7 +191,12 @@ REFUSED = [
     (["--arousal", "3", "--solver", "magic"], "solver: found 'magic', allowed are "),
     (["--arousal", "3", "--guidance", "-2"], "guidance: found -2"),
     (["--arousal", "3", "--seed", "-1"], "seed: found -1"),
-    (["--arousal", "3", "--format", "mp3"], "--format: found 'mp3', allowed are wav, flac"),
+    (["--arousal", "3", "--format", "mp3"], "--format: found 'mp3', allowed are wav, flac, ogg"),
+    (["--arousal", "3", "--bits", "8"], "--bits: found 8, allowed are 16, 24"),
+    (["--arousal", "3", "--bits", "16", "--format", "ogg"], "--bits: belongs to wav and flac"),
+    (["--arousal", "3", "--sample_rate_hz", "0"], "--sample_rate_hz: found 0, allowed is 4000"),
+    (["--arousal", "3", "--sample_rate_hz", "192001"], "--sample_rate_hz: found 192001"),
+    (["--arousal", "3", "--batch", "0"], "--batch: found 0, at least 1"),
     (["--arousal", "3", "--guidance", "inf"], "guidance: found inf, allowed is 0 to 100"),
     (["--arousal", "3", "--latent", "air"], "latent: found 'air', allowed are noise, source"),
     (["--arousal", "3", "--start", "0"], "start: found 0.0, allowed is 0.001 to 1"),
@@ -217,8 +237,9 @@ def test_two_inputs_of_one_name_and_an_input_that_would_be_overwritten_are_refus
 ):
     (tmp_path / "good.mp3").write_bytes(b"")
     words = ["--arousal", 3, "--out", tmp_path / "out"]
-    refused(capsys, 2, "also called good", files["good"], tmp_path / "good.mp3", *words)
-    refused(capsys, 2, "also called good", files["good"], files["good"], *words)
+    message = f"{files['good']} and {tmp_path / 'good.mp3'} would both become"
+    refused(capsys, 2, message, files["good"], tmp_path / "good.mp3", *words)
+    refused(capsys, 2, "would both become", files["good"], files["good"], *words)
     words = ["--arousal", 3, "--out", files["good"].parent]
     refused(capsys, 2, "would be overwritten", files["good"], *words)
     link = tmp_path / "link"
@@ -254,3 +275,113 @@ def test_a_spoilt_bundle_is_named(capsys, files, bundle_folder, tmp_path, spoil,
 def test_an_output_folder_that_cannot_be_made_is_named(capsys, files, bundle_folder):
     words = [files["good"], "--arousal", 3, "--bundle", bundle_folder, "--out", "/proc/converted"]
     refused(capsys, 1, "/proc/converted: cannot be made a folder", *words)
+
+
+@pytest.mark.slow
+def test_an_output_folder_that_cannot_be_written_to_is_named(capsys, files, bundle_folder):
+    words = [files["good"], "--arousal", 3, "--bundle", bundle_folder, "--out", "/proc"]
+    refused(capsys, 1, "/proc: no file can be written there", *words)
+
+
+@pytest.fixture(scope="module")
+def whole_folder(tmp_path_factory) -> pathlib.Path:
+    """A bundle whose vocoder and speaker encoder are tiny too."""
+    return make_bundle(tmp_path_factory.mktemp("bundles") / "whole", WHOLE)
+
+
+@pytest.fixture
+def tree(tmp_path, speech, monkeypatch) -> pathlib.Path:
+    """Three recordings in three formats and folders, and one file that is none."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in" / "deep" / "er").mkdir(parents=True)
+    soundfile.write("in/a.wav", 0.3 * speech, 22050)
+    soundfile.write("in/deep/b.flac", speech, 22050)
+    soundfile.write("in/deep/er/c.ogg", speech, 22050)
+    (tmp_path / "in" / "deep" / "notes.txt").write_text("none")
+    return tmp_path
+
+
+def convert(capsys, *words) -> tuple[int, list[str], str]:
+    """Runs the command in this process; returns exit code, the files it names, and its stderr."""
+    code = main(["convert", *map(str, words), "--steps", "2", "--arousal", "6"])
+    captured = capsys.readouterr()
+    return code, captured.out.split(), captured.err
+
+
+def below(folder: pathlib.Path) -> list[str]:
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+@pytest.mark.slow
+def test_a_tree_is_mirrored_as_asked_and_done_only_once(capsys, tree, whole_folder):
+    words = ["in", "--out", "out", "--bundle", whole_folder, "--format", "flac", "--nosidecar"]
+    words += ["--sample_rate_hz", 16000, "--bits", 24, "--match_loudness", "--skip_existing"]
+    (tree / "out" / "deep").mkdir(parents=True)
+    (tree / "out" / "deep" / "b.flac").write_text("done earlier")
+    code, made, err = convert(capsys, *words, "--plot")
+    assert (code, made) == (0, ["out/a.flac", "out/deep/er/c.flac"])
+    assert err.endswith("\n2 converted, 1 skipped, 0 failed\n")
+    pictures = ["a.flac.png", "deep/er/c.flac.png"]
+    assert below(tree / "out") == sorted([*made_below(made), "deep/b.flac", *pictures])
+    assert (tree / "out" / "deep" / "b.flac").read_text() == "done earlier"
+    found = soundfile.info("out/a.flac")
+    assert (found.samplerate, found.subtype) == (16000, "PCM_24")
+    loudness = [loudness_lufs(read_audio(p, 16000), 16000) for p in ("in/a.wav", "out/a.flac")]
+    assert loudness[1] == pytest.approx(loudness[0], abs=0.5)
+
+    # nothing is left to do: not even the networks are loaded
+    (whole_folder / "vocoder-1-of-1.safetensors").rename(tree / "kept")
+    try:
+        assert convert(capsys, *words) == (0, [], "0 converted, 3 skipped, 0 failed\n")
+    finally:
+        (tree / "kept").rename(whole_folder / "vocoder-1-of-1.safetensors")
+
+    # a conversion says that it is one, by its metadata alone
+    code, made, err = convert(capsys, "out/a.flac", "--out", "again", "--bundle", whole_folder)
+    assert (code, made) == (0, ["again/a.wav"])
+    assert "note: out/a.flac is itself a conversion" in err
+
+
+def made_below(made: list[str]) -> list[str]:
+    return [path.removeprefix("out/") for path in made]
+
+
+@pytest.mark.slow
+def test_a_file_that_vanishes_and_a_folder_in_the_way_fail_alone(
+    capsys, tree, whole_folder, monkeypatch
+):
+    (tree / "out" / "a.wav.json").mkdir(parents=True)
+    real = audio_reading.read_audio
+
+    def read_audio_then_lose_another(path, *args, **options):
+        pathlib.Path("in/deep/er/c.ogg").unlink(missing_ok=True)
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(converting, "read_audio", read_audio_then_lose_another)
+    code, made, err = convert(capsys, "in", "--out", "out", "--bundle", whole_folder)
+    assert (code, made) == (1, ["out/deep/b.wav"])
+    assert "in/deep/er/c.ogg" in err and "No such file" in err
+    assert "out/a.wav.json: cannot be written" in err
+    assert err.endswith("\n1 converted, 0 skipped, 2 failed\n")
+    assert below(tree / "out") == ["deep/b.wav", "deep/b.wav.json"]
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_whole_files_only(capsys, tree, whole_folder, monkeypatch):
+    """The signal comes while the second file is being written."""
+    real, calls = writing._whole, []
+
+    def whole(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return real(*args)
+
+    monkeypatch.setattr(writing, "_whole", whole)
+    code, made, err = convert(capsys, "in", "--out", "out", "--bundle", whole_folder)
+    assert (code, made) == (130, ["out/a.wav"])
+    assert below(tree / "out") == ["a.wav", "a.wav.json"]
+    assert err.endswith(
+        "1 converted, 0 skipped, 0 failed, 2 not begun or not finished\nemoconv: interrupted\n"
+    )
+    assert read("out/a.wav").shape == (15_435,)

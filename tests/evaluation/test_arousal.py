@@ -1,5 +1,6 @@
 """Evaluation: counts against arithmetic done by hand on a store of two-number voices."""
 
+import dataclasses
 import json
 import math
 
@@ -10,8 +11,8 @@ from tiny_store import entries
 
 from emoconv_jax.config import MelConfig
 from emoconv_jax.errors import EmoconvError
-from emoconv_jax.evaluation import arousal
 from emoconv_jax.evaluation.arousal import Row, Voices, choose, evaluate, summarise
+from emoconv_jax.evaluation.rows import ROWS_FILE
 from emoconv_jax.pipeline.store import FeatureStore, write_array, write_index
 
 # speaker, gender, emotion, d-vector: small enough to check on paper
@@ -172,6 +173,20 @@ def test_a_wrong_request_does_not_claim_the_folder(corpora, converter, tmp_path,
 
 
 @pytest.mark.slow
+def test_d_vectors_of_two_encoders_are_not_compared(corpora, converter, tmp_path, monkeypatch):
+    store, folder = corpora
+    roles = dataclasses.replace(converter.config.roles, speaker="bundle")
+    own = dataclasses.replace(converter.config, roles=roles)
+    monkeypatch.setattr(converter, "config", own)
+    with pytest.raises(
+        EmoconvError, match=r"roles\.speaker is 'bundle', but the features'"
+    ) as caught:
+        evaluate(converter, store, folder, tmp_path / "report", limit=1, steps=1)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.slow
 def test_an_interrupted_evaluation_continues_where_it_was(
     corpora, converter, tmp_path, monkeypatch
 ):
@@ -186,13 +201,13 @@ def test_an_interrupted_evaluation_continues_where_it_was(
     assert [request["steps"] for request in whole["requests"]] == [1, 1]
     assert [request["start"] for request in whole["requests"]] == [1.0, 1.0]  # the bundle's own
     assert (whole["bundle"], len(whole["bundle_sha256"])) == ("tiny", 64)
-    lines = (out / arousal.ROWS_FILE).read_text().splitlines()
+    lines = (out / ROWS_FILE).read_text().splitlines()
     assert len(lines) == 4
     # A crash in the middle of the last line, and marks on the others to see them kept.
     marked = [json.dumps(json.loads(line) | {"level_db": -1.0}) for line in lines[:3]]
-    (out / arousal.ROWS_FILE).write_text("\n".join([*marked, lines[3][:20]]))
+    (out / ROWS_FILE).write_text("\n".join([*marked, lines[3][:20]]))
     again = run()
-    rows = [json.loads(line) for line in (out / arousal.ROWS_FILE).read_text().splitlines()]
+    rows = [json.loads(line) for line in (out / ROWS_FILE).read_text().splitlines()]
     assert [r["level_db"] == -1.0 for r in rows] == [True, True, True, False]
     assert again["all"]["arousal_high"] == whole["all"]["arousal_high"]
     assert run(limit=1)["all"]["utterances"] == 1  # rows beyond the limit are not counted

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 import torch
+from tiny_bundle import WAV2VEC2
 
 from emoconv_jax.bench.twins.wav2vec2 import DimensionalTwin, hugging_face, shaken
 from emoconv_jax.config import Wav2Vec2Config
@@ -14,17 +15,6 @@ from emoconv_jax.errors import EmoconvError
 from emoconv_jax.porting.torch_file import read_torch_file
 from emoconv_jax.porting.wav2vec2 import PUBLIC_SILENCE, check_public, config_of, port_wav2vec2
 
-TINY = Wav2Vec2Config(
-    hidden=8,
-    layers=1,
-    heads=2,
-    feed_forward=12,
-    conv_channels=(4, 4),
-    conv_kernels=(10, 8),
-    conv_strides=(5, 8),
-    position_kernel=4,
-    position_groups=2,
-)
 NAMED = {"0": "arousal", "1": "dominance", "2": "valence"}
 # the sizes as the public config.json has them
 PUBLIC = {
@@ -59,11 +49,11 @@ def tensors_of(twin):
 @pytest.fixture(scope="module")
 def twin():
     torch.manual_seed(0)
-    return shaken(DimensionalTwin(TINY))
+    return shaken(DimensionalTwin(WAV2VEC2))
 
 
 def test_every_key_is_used_but_the_training_only_one(twin):
-    params, tensors = port_wav2vec2(tensors_of(twin), TINY), tensors_of(twin)
+    params, tensors = port_wav2vec2(tensors_of(twin), WAV2VEC2), tensors_of(twin)
     sizes = {name: tensor.size for name, tensor in tensors.items()}
     dropped = (
         sizes["wav2vec2.masked_spec_embed"] + sizes[f"{POSITION}.parametrizations.weight.original0"]
@@ -79,7 +69,7 @@ def test_both_forms_of_weight_normalisation_give_the_weight_that_pytorch_uses(tw
     torch.save(older, tmp_path / "w.bin")
     weight = twin.wav2vec2.encoder.pos_conv_embed.conv.weight.detach().numpy()
     for found in (tensors_of(twin), read_torch_file(tmp_path / "w.bin")):
-        params = port_wav2vec2(found, TINY)
+        params = port_wav2vec2(found, WAV2VEC2)
         kernel = params["wav2vec2"]["encoder"]["pos_conv_embed"]["kernel"]
         np.testing.assert_allclose(kernel, weight.transpose(2, 1, 0), rtol=1e-6)
 
@@ -104,7 +94,7 @@ def test_both_forms_of_weight_normalisation_give_the_weight_that_pytorch_uses(tw
 def test_other_weights_are_refused_by_name(twin, change, message):
     tensors = {n: t for n, t in (tensors_of(twin) | change).items() if t is not None}
     with pytest.raises(EmoconvError, match=message):
-        port_wav2vec2(tensors, TINY, "file")
+        port_wav2vec2(tensors, WAV2VEC2, "file")
 
 
 def test_the_public_config_gives_the_default_sizes():
@@ -113,7 +103,7 @@ def test_the_public_config_gives_the_default_sizes():
 
 @pytest.mark.parametrize(
     "config",
-    [TINY, dataclasses.replace(TINY, stable=False, feature_norm="group", conv_bias=False)],
+    [WAV2VEC2, dataclasses.replace(WAV2VEC2, stable=False, feature_norm="group", conv_bias=False)],
 )
 def test_a_config_saved_by_hugging_face_is_read(config, tmp_path):
     hugging_face(config).save_pretrained(tmp_path)
@@ -167,13 +157,13 @@ def test_a_config_that_is_no_object_is_refused():
 
 
 def test_silence_tells_the_public_weights_from_others(twin):
-    params = port_wav2vec2(tensors_of(twin), TINY)
+    params = port_wav2vec2(tensors_of(twin), WAV2VEC2)
     with pytest.raises(EmoconvError, match="one second of zeros gives"):
-        check_public(params, TINY)
+        check_public(params, WAV2VEC2)
     # a head that says the published numbers whatever it hears
     head = params["classifier"]["out_proj"]
     head["kernel"], head["bias"] = np.zeros((8, 3), np.float32), np.float32(PUBLIC_SILENCE)
-    check_public(params, TINY)
+    check_public(params, WAV2VEC2)
     head["bias"] = head["bias"] + np.float32([0.0, 0.0, 2e-3])
     with pytest.raises(EmoconvError, match="one second of zeros gives"):
-        check_public(params, TINY)
+        check_public(params, WAV2VEC2)

@@ -3,6 +3,7 @@
 import dataclasses
 import pathlib
 import sys
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,15 +16,17 @@ from emoconv_jax.pipeline.phones import PHONES
 from emoconv_jax.pipeline.store import FeatureStore, write_array, write_index
 from emoconv_jax.training import loop
 from emoconv_jax.training.state import TrainState
+from emoconv_jax.training.trainees import Trainee
 
 FEATURES = "features"
 FRAMES = (20, 33, 47, 28, 64, 40, 25, 52)
 TINY = {
-    "recogniser": {"maps": (4, 4, 4, 4, 4, 4), "linear": 8, "hidden": 4, "embedding": 8},
+    "recogniser": {"maps": (4, 4, 4), "linear": 8, "hidden": 4, "embedding": 8},
     "average_voice": {
         "channels": 16,
         "feed_forward": 16,
         "layers": 1,
+        "prenet_layers": 1,
         "postnet_width": 8,
         "postnet_groups": 4,
     },
@@ -75,6 +78,20 @@ def settings(trainee: str, **changes) -> TrainingConfig:
 def eight_devices() -> TrainingConfig:
     """Returns a run for eight devices, of one process or of two."""
     return settings("average_voice", batch=8, frames=32, steps=6)
+
+
+def drawn(trainee: Trainee, seed: int = 0) -> Any:
+    """Random parameters of a network; compiling its own `init` takes seconds."""
+    generator = np.random.default_rng(seed)
+
+    def draw(path: tuple, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        if path[-1].key in ("scale", "g"):  # attention begins with a gain of 0
+            return np.full(leaf.shape, path[-1].key == "scale", np.float32)
+        width = np.sqrt(np.prod(leaf.shape[:-1]))
+        return (generator.normal(size=leaf.shape) / max(width, 1.0)).astype(np.float32)
+
+    shapes = jax.eval_shape(trainee.init, jax.random.key(0))
+    return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
 def silent(_: str) -> None:

@@ -6,7 +6,7 @@ import jax
 import matplotlib
 import numpy as np
 import pytest
-from runs import settings, silent
+from runs import drawn, settings, silent
 from tiny_store import entries
 
 from emoconv_jax.audio.griffin_lim import griffin_lim
@@ -37,17 +37,8 @@ def made(store: FeatureStore, trainee: str, vocode=as_sound, log=silent) -> List
 
 
 def params(trainee: str, seed: int = 0):
-    """Random parameters of a network that draws mels; compiling its own `init` takes seconds."""
-    generator = np.random.default_rng(seed)
-
-    def drawn(path, leaf):
-        if path[-1].key in ("scale", "g"):  # attention begins with a gain of 0
-            return np.full(leaf.shape, path[-1].key == "scale", np.float32)
-        width = np.sqrt(np.prod(leaf.shape[:-1]))
-        return (generator.normal(size=leaf.shape) / max(width, 1.0)).astype(np.float32)
-
-    shapes = jax.eval_shape(make_trainee(settings(trainee)).init, jax.random.key(0))
-    return jax.tree_util.tree_map_with_path(drawn, shapes)
+    """Random parameters of a network that draws mels."""
+    return drawn(make_trainee(settings(trainee)), seed)
 
 
 def stored(store: FeatureStore, name: str, index: int) -> np.ndarray:

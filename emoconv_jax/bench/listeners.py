@@ -1,0 +1,120 @@
+"""Two machines that listen to conversions: how natural it sounds, and which words are understood.
+
+    DNSMOS P.835   overall quality, 1..5, by the networks that come with `speechmos` (optional)
+    WER            word errors of PocketSphinx's large-vocabulary decoder with the model that it
+                   brings (the extra `train`)
+
+The WER is rough. That decoder is old and its language model general: on clean read sentences about
+a quarter of the words is wrong, so a figure says something only beside that of the source, and over
+some dozens of words. A machine that is not installed is left out and named in `notes`.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from emoconv_jax.audio.resampling import resample
+from emoconv_jax.shapes import Float
+
+RATE_HZ = 16_000
+PAD_S = 0.2  # of silence around the words, which the decoder needs
+PEAK = 0.5
+
+
+class Listeners:
+    """What is installed of the two.
+
+    Attributes:
+        notes: what a reader of the figures has to know.
+    """
+
+    def __init__(self) -> None:
+        """Loads what there is."""
+        self.notes: list[str] = []
+        self._mos: Any = None
+        self._decoder: Any = None
+        try:
+            from speechmos import dnsmos
+
+            self._mos = dnsmos
+        except ModuleNotFoundError as error:
+            needed = "`pip install speechmos onnxruntime requests` has it"
+            self.notes.append(f"DNSMOS: absent, {error.name} is not installed; {needed}")
+        try:
+            import pocketsphinx
+
+            self._decoder = pocketsphinx.Decoder(samprate=RATE_HZ, cmn="batch", loglevel="FATAL")
+            self.notes.append(
+                "WER: rough, by PocketSphinx with a general language model; compare with that of "
+                "the source"
+            )
+        except ModuleNotFoundError as error:
+            needed = "`pip install -e .[train]` has it"
+            self.notes.append(f"WER: absent, {error.name} is not installed; {needed}")
+
+    def mos(self, audio: Float[np.ndarray, " n"], sample_rate_hz: int) -> float | None:
+        """Returns the overall DNSMOS of speech.
+
+        Args:
+            audio: mono.
+            sample_rate_hz: of it.
+
+        Returns:
+            About 1..5; None where the networks are absent.
+        """
+        if self._mos is None:
+            return None
+        speech = np.clip(resample(audio, sample_rate_hz, RATE_HZ), -1.0, 1.0)
+        return float(self._mos.run(speech, RATE_HZ)["ovrl_mos"])
+
+    def word_errors(
+        self, audio: Float[np.ndarray, " n"], sample_rate_hz: int, text: str
+    ) -> tuple[int, int] | None:
+        """Returns how many words are misunderstood.
+
+        Args:
+            audio: mono.
+            sample_rate_hz: of it.
+            text: what is said, in English.
+
+        Returns:
+            The errors and the words; None without a text or a decoder.
+        """
+        wanted = words(text)
+        if self._decoder is None or not wanted:
+            return None
+        speech = resample(audio, sample_rate_hz, RATE_HZ)
+        speech = np.pad(
+            speech * (PEAK / max(float(np.abs(speech).max()), 1e-6)), int(PAD_S * RATE_HZ)
+        )
+        noise = np.random.default_rng(0).normal(0.0, 1e-4, len(speech))  # no digital silence
+        self._decoder.reinit_feat()  # or it depends on what was heard before
+        self._decoder.start_utt()
+        samples = (np.clip(speech + noise, -1.0, 1.0) * 32767).astype(np.int16)
+        self._decoder.process_raw(samples.tobytes(), full_utt=True)
+        self._decoder.end_utt()
+        found = self._decoder.hyp()
+        return edits(wanted, words(found.hypstr if found else "")), len(wanted)
+
+
+def words(text: str) -> list[str]:
+    """Returns the words of a text, in lower case and without punctuation."""
+    found = (word.strip("'") for word in re.findall(r"[\w']+", text.lower().replace("’", "'")))
+    return [word for word in found if word]
+
+
+def edits(wanted: Sequence[str], found: Sequence[str]) -> int:
+    """Returns the fewest words to insert, delete or replace that make one text the other.
+
+    Args:
+        wanted: of the one.
+        found: of the other.
+    """
+    row = list(range(len(found) + 1))
+    for i, word in enumerate(wanted, start=1):
+        before, row = row, [i]
+        for j, other in enumerate(found, start=1):
+            row.append(min(before[j] + 1, row[-1] + 1, before[j - 1] + (word != other)))
+    return row[-1]

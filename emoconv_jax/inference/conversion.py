@@ -1,0 +1,243 @@
+"""What a conversion gives: sound that can be saved, drawn and asked how it was made.
+
+Converted speech has to be told from a recording. So a saved file says in its own metadata what made
+it (the comment field: one JSON object), and in full in the JSON file beside it.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from emoconv_jax.audio.loudness import match_loudness
+from emoconv_jax.audio.prosody import level_db, median_f0_hz
+from emoconv_jax.audio.reading import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, SHORTEST_S
+from emoconv_jax.audio.resampling import resample
+from emoconv_jax.audio.writing import MOST_COMMENT_BYTES, check_suffix, write_audio
+from emoconv_jax.config import MelConfig
+from emoconv_jax.diffusion.plan import EmotionPlan
+from emoconv_jax.errors import EmoconvError, UsageError
+from emoconv_jax.files import parse_json, replacing
+from emoconv_jax.inference.conversion_picture import MOST_SHOWN_S, Picture, draw
+from emoconv_jax.shapes import Float
+
+CAUTION = "synthetic speech: converted by emoconv, not spoken by the person it sounds like"
+SOFTWARE = "emoconv "  # how the field of that name begins
+
+_IN_METADATA = ("notice", "software", "bundle", "bundle_revision", "bundle_sha256")
+_LONGEST_VALUE = 300  # characters of JSON; a curve can have thousands of rows
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Conversion:
+    """One converted recording.
+
+    Attributes:
+        audio: mono waveform in [-1, 1].
+        sample_rate_hz: of it and of `source`.
+        mel: the sampled log-mel.
+        source: what was converted, mono in [-1, 1], as long as `audio`.
+        plan: the weights it was made with.
+        provenance: what made it, JSON-ready.
+        mel_config: settings of `mel`.
+    """
+
+    audio: Float[np.ndarray, " n"]
+    sample_rate_hz: int
+    mel: Float[np.ndarray, "f m"]
+    source: Float[np.ndarray, " n"]
+    plan: EmotionPlan
+    provenance: dict[str, Any]
+    mel_config: MelConfig = dataclasses.field(default_factory=MelConfig)
+
+    @property
+    def sample_rate(self) -> int:
+        """The sample rate in Hz, under the name other audio libraries use."""
+        return self.sample_rate_hz
+
+    @property
+    def duration_s(self) -> float:
+        """The duration in seconds."""
+        return len(self.audio) / self.sample_rate_hz
+
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        sidecar: bool = True,
+        sample_rate_hz: int | None = None,
+        bits: int = 16,
+        match_loudness: bool = False,
+    ) -> None:
+        """Writes the audio, which says what made it, and beside it `<path>.json` with all of that.
+
+        Args:
+            path: of the audio, WAV, FLAC or OGG by its suffix; its folder must exist.
+            sidecar: whether to write the JSON; an older one is removed where not, as it would tell
+                of another conversion.
+            sample_rate_hz: of the file, 4000 to 384000; None is that of the conversion.
+            bits: of a sample of WAV and FLAC, 16 or 24.
+            match_loudness: whether the file is to be as loud as the source; needs pyloudnorm.
+
+        Raises:
+            UsageError: another suffix, sample rate or number of bits.
+            EmoconvError: a file cannot be written, earlier ones stay as they were; or pyloudnorm
+                is not installed.
+        """
+        target = pathlib.Path(path)
+        container = check_suffix(target)
+        audio, rate_hz = self._finished(sample_rate_hz, match_loudness)
+        output = {
+            "sample_rate_hz": rate_hz,
+            "bits": None if container == "OGG" else bits,
+            "match_loudness": match_loudness,
+        }
+        text = json.dumps({**self.provenance, "output": output}, indent=1, allow_nan=False) + "\n"
+        beside = target.with_name(target.name + ".json")
+        written = {
+            "bits": bits,
+            "software": str(self.provenance.get("software", SOFTWARE)),
+            "comment": self.comment(),
+        }
+        try:
+            if not sidecar:
+                write_audio(target, audio, rate_hz, **written)
+                beside.unlink(missing_ok=True)
+                return
+            with replacing(beside) as (note,):
+                note.write_text(text, encoding="utf-8")
+                write_audio(target, audio, rate_hz, **written)
+        except OSError as error:
+            raise EmoconvError(f"{beside}: cannot be written ({error.strerror})") from None
+
+    def comment(self) -> str:
+        """Returns what a file's metadata say of it: the gist of the provenance, as JSON."""
+        request = self.provenance.get("request", {})
+        gist = {key: self.provenance[key] for key in _IN_METADATA if self.provenance.get(key)}
+        gist |= {"emotion": wish(request), "seed": request.get("seed")}
+        short = {key: value for key, value in request.items() if _is_short(value)}
+        for candidate in ({**gist, "request": short}, gist, {"notice": CAUTION}):
+            text = json.dumps(candidate, separators=(",", ":"))
+            if len(text) <= MOST_COMMENT_BYTES:
+                break
+        return text
+
+    def plot(
+        self, path: str | os.PathLike[str], *, from_s: float | int = 0.0, title: str = ""
+    ) -> None:
+        """Draws mel, pitch and level of source and conversion, and the plan's weights.
+
+        Args:
+            path: of the picture, PNG or SVG by its suffix; its folder must exist.
+            from_s: where it begins, in seconds; at most a minute is shown.
+            title: above the picture; empty is what was asked for.
+
+        Raises:
+            UsageError: another suffix, or a beginning outside the conversion.
+            EmoconvError: the picture cannot be written.
+        """
+        latest_s = self.duration_s - SHORTEST_S
+        if not 0 <= from_s <= max(latest_s, 0.0):
+            raise UsageError(f"from_s: found {from_s}, allowed is 0 to {latest_s:.2f}")
+        picture = Picture(
+            title or f"to {wish(self.provenance.get('request', {}))}",
+            self.source,
+            self.audio,
+            self.mel,
+            self.plan,
+            self.mel_config,
+        )
+        draw(picture, pathlib.Path(path), float(from_s))
+
+    def summary(self) -> str:
+        """Returns what was made and how it differs from its source, as one paragraph."""
+        made, request = self.provenance, self.provenance.get("request", {})
+        start = slice(0, round(MOST_SHOWN_S * self.sample_rate_hz))
+        before, after = (
+            (median_f0_hz(sound, self.sample_rate_hz), level_db(sound, self.sample_rate_hz))
+            for sound in (self.source[start], self.audio[start])
+        )
+        heard = "" if self.duration_s <= MOST_SHOWN_S else " (of the first minute)"
+        told = {"solver": "by", "latent": "from", "guidance": "guidance", "seed": "seed"}
+        said = [f"{word} {_plain(request[key])}" for key, word in told.items() if key in request]
+        where = f" of {made['source']}" if made.get("source") else ""
+        return (
+            f"{self.duration_s:.1f} s{where} converted to {wish(request)} with "
+            f"{made.get('bundle', 'a bundle')} ({made.get('software', SOFTWARE).strip()}): "
+            f"{', '.join([f'{self.plan.steps} steps', *said])}; weights: {self.plan.summary()}. "
+            f"Median pitch {_pitch(before[0])} before, {_pitch(after[0])} after; level of speech "
+            f"{before[1]:.1f} dBFS before, {after[1]:.1f} after{heard}. "
+            f"{made.get('notice', CAUTION).capitalize()}."
+        )
+
+    def _finished(
+        self, sample_rate_hz: int | None, loudness: bool
+    ) -> tuple[Float[np.ndarray, " _"], int]:
+        """Returns the waveform as it is saved, and its rate."""
+        rate_hz = self.sample_rate_hz if sample_rate_hz is None else sample_rate_hz
+        if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
+            raise UsageError(
+                f"sample_rate_hz: found {rate_hz}, allowed is {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}"
+            )
+        audio = self.audio
+        if loudness:
+            audio = match_loudness(audio, self.source, self.sample_rate_hz)
+        return resample(audio, self.sample_rate_hz, rate_hz), rate_hz
+
+
+def wish(request: Mapping[str, Any]) -> str:
+    """Returns what a request asks for, in a few words.
+
+    Args:
+        request: its fields, as provenance has them.
+
+    Returns:
+        Such as "arousal 6" or "happy .6, surprised .4 from neutral".
+    """
+    found = "another emotion"
+    if request.get("arousal") is not None:
+        found = f"arousal {request['arousal']:g}"
+    elif request.get("curve"):
+        found = f"a curve of {', '.join(request['curve']['names'])}"
+    elif request.get("mix"):
+        total = sum(request["mix"].values())
+        shares = {name: f"{weight / total:.2g}" for name, weight in request["mix"].items()}
+        found = ", ".join(f"{n} {share.removeprefix('0')}" for n, share in shares.items())
+    elif request.get("emotion_ref"):
+        found = f"the emotion of {pathlib.PurePath(request['emotion_ref']).name}"
+    return found + (f" from {request['base']}" if request.get("base") else "")
+
+
+def made_by_emoconv(comment: str) -> dict[str, Any] | None:
+    """Returns what made a file, where it is a conversion, from its comment field.
+
+    Args:
+        comment: as `audio.reading.read_header` finds it; anything may be in it.
+
+    Returns:
+        The JSON object that `Conversion.save` wrote there, or None where it was not written by
+        that.
+    """
+    if len(comment) > MOST_COMMENT_BYTES:
+        return None
+    try:
+        told = parse_json(comment, "comment")
+    except EmoconvError:
+        return None
+    return told if isinstance(told, dict) and told.get("notice") == CAUTION else None
+
+
+def _is_short(value: Any) -> bool:
+    return value is not None and len(json.dumps(value)) <= _LONGEST_VALUE
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _pitch(f0_hz: float) -> str:
+    return "unvoiced" if np.isnan(f0_hz) else f"{f0_hz:.0f} Hz"
