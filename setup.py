@@ -41,7 +41,8 @@ TENSORFLOW = [
 BEAM = ["apache-beam>=2.60"]
 HUB = ["huggingface_hub>=1.0"]
 LOUDNESS = ["pyloudnorm>=0.1.1"]
-BENCH = ["torch>=2.6", "transformers>=4.50"]
+# speechmos (DNSMOS) does not ask for the two that follow it
+BENCH = ["torch>=2.6", "transformers>=4.50", "speechmos>=0.0.1.1", "onnxruntime>=1.17", "requests"]
 DEV = [
     "pytest>=8",
     "pytest-xdist>=3.6",

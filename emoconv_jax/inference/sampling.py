@@ -224,7 +224,7 @@ class Sampler:
         def rows(array: Array) -> Array:
             return jnp.tile(array, (count,) + (1,) * (array.ndim - 1))
 
-        t_rows = jnp.broadcast_to(t, (count * batch,))
+        t_rows = rows(jnp.broadcast_to(t, (batch,)))
         xt_rows, voice_rows = rows(xt), rows(average_voice)
         output = self.network.apply(
             variables,
