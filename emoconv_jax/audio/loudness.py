@@ -12,6 +12,7 @@ from emoconv_jax.shapes import Float
 
 HIGHEST_PEAK = 0.99
 BLOCK_S = 0.4  # ITU-R BS.1770-4, annex 1
+_WITHIN = 1 - 1e-9  # a block of all samples is no sample longer than they, however that is rounded
 
 
 def check_installed() -> None:
@@ -39,17 +40,23 @@ def loudness_lufs(audio: Float[np.ndarray, " n"], sample_rate_hz: int) -> float:
         measured as one block.
 
     Raises:
-        EmoconvError: pyloudnorm is not installed.
+        EmoconvError: pyloudnorm is not installed, or cannot measure it.
 
     Source: ITU-R BS.1770-4, in pyloudnorm's implementation.
     """
     check_installed()
     import pyloudnorm
 
-    block_s = min(BLOCK_S, len(audio) / sample_rate_hz)
-    meter = pyloudnorm.Meter(sample_rate_hz, block_size=block_s)
-    with np.errstate(all="ignore"):  # of silence: the mean of no blocks
-        return float(meter.integrated_loudness(audio.astype(np.float64)))
+    block_s = min(BLOCK_S, len(audio) / sample_rate_hz * _WITHIN)
+    try:
+        meter = pyloudnorm.Meter(sample_rate_hz, block_size=block_s)
+        with np.errstate(all="ignore"):  # of silence: the mean of no blocks
+            return float(meter.integrated_loudness(audio.astype(np.float64)))
+    except Exception as error:  # another's code: one file fails, not the job
+        raise EmoconvError(
+            f"loudness: cannot be measured of {len(audio)} samples at {sample_rate_hz} Hz "
+            f"({' '.join(str(error).split()):.120})"
+        ) from error
 
 
 def match_loudness(
@@ -67,7 +74,7 @@ def match_loudness(
         lower, at that peak. Where one of the two is silent nothing is changed.
 
     Raises:
-        EmoconvError: pyloudnorm is not installed.
+        EmoconvError: pyloudnorm is not installed, or cannot measure one of them.
     """
     wanted, found = (loudness_lufs(sound, sample_rate_hz) for sound in (reference, audio))
     if not (np.isfinite(wanted) and np.isfinite(found)):

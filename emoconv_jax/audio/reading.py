@@ -12,6 +12,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -196,7 +197,8 @@ def _opened(
     """Opens a file whose header is within the limits; what fails meanwhile is told in one line."""
     _check_regular(name)
     try:
-        with soundfile.SoundFile(name) as sound:
+        held: Any = os.fsencode(name)  # as text soundfile refuses a name that is not UTF-8
+        with soundfile.SoundFile(held) as sound:
             _check_header(name, sound, max_seconds, max_decoded_bytes)
             _check_complete(name, sound)
             yield sound

@@ -19,8 +19,8 @@ voice with another
 emotion."""
 MISUSE = """- Convert a person's voice only with that person's permission.
 - Do not use it to deceive, to impersonate, to harass, to fake evidence or to pass a voice check.
-- Say that the result is synthetic. Every output carries a `.json` beside it that says what made it;
-  leave it there when you pass the audio on.
+- Say that the result is synthetic. Every output says in its metadata that it is, and what made it;
+  where it was not left out, a `.json` beside it says so in full. Leave both when you pass it on.
 - Do not judge people by what the model reads from their voices."""
 FRONT_MATTER = re.compile(r"---\n(.*?\n)---\n", re.DOTALL)
 

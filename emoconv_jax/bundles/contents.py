@@ -11,6 +11,7 @@ from emoconv_jax.bundles.format import (
     CONFIG_FILE,
     BundleConfig,
     check_agreement,
+    check_shards,
     part_files,
     read_config,
 )
@@ -68,6 +69,8 @@ def check_outside(folder: pathlib.Path) -> BundleConfig:
     config = read_config(folder)
     check_agreement(config, str(folder / CONFIG_FILE))
     load_banks(folder, config.emotion_width)
+    for part in parts_of(config):
+        check_shards(part_files(folder, part))
     for path in folder.glob("*.safetensors"):
         check_header(path)
     return config

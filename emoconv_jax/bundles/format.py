@@ -14,7 +14,7 @@ import hashlib
 import json
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -223,7 +223,11 @@ def write_bundle(
     dtype: Any = None,
     files: Mapping[str, bytes] | None = None,
 ) -> None:
-    """Writes `config.json`, parts and other files in one go: all of them, or none where one fails.
+    """Writes `config.json`, parts and other files beside their places, then renames all of them.
+
+    An error while they are written leaves the folder as it was. A process that is killed between
+    the renames may leave old and new files side by side; loading refuses those whose numbers of
+    shards differ or that do not fit the configuration, and writing again mends them.
 
     Args:
         folder: of the bundle; made if absent. What is not named stays as it is.
@@ -242,7 +246,6 @@ def write_bundle(
         shards |= _shards(role, params, dtype or narrowest(params))
     content[CONFIG_FILE] = (json.dumps(to_dict(config), indent=1) + "\n").encode()
     folder.mkdir(parents=True, exist_ok=True)
-    # the configuration takes its name last: until then the folder is what it was
     with replacing(*(folder / name for name in (*shards, *content))) as partial:
         for path, shard in zip(partial, shards.values(), strict=False):
             path.write_bytes(save(shard))
@@ -304,6 +307,23 @@ def part_files(folder: pathlib.Path, role: str) -> list[pathlib.Path]:
     return sorted(folder.glob(f"{role}-*-of-*.safetensors"))
 
 
+def check_shards(files: Sequence[pathlib.Path]) -> None:
+    """Refuses shards of one role that say different numbers of shards.
+
+    Args:
+        files: as `part_files` returns them.
+
+    Raises:
+        EmoconvError: they do, by two files that differ.
+    """
+    for path in files:
+        if path.name.rpartition("-of-")[2] != files[0].name.rpartition("-of-")[2]:
+            raise EmoconvError(
+                f"{files[0]}: {path.name} beside it is of another write; "
+                "import or export the part again"
+            )
+
+
 def load_part(folder: pathlib.Path, role: str, template: Any) -> dict[str, Any]:
     """Reads one role's parameters after checking every name, shape and type.
 
@@ -316,9 +336,11 @@ def load_part(folder: pathlib.Path, role: str, template: Any) -> dict[str, Any]:
         The nested dict in float32.
 
     Raises:
-        EmoconvError: a missing, extra or wrong-shaped tensor, by name; or a damaged file.
+        EmoconvError: a missing, extra or wrong-shaped tensor, by name; a damaged file; or shards of
+            different writes.
     """
     files = part_files(folder, role)
+    check_shards(files)
     if not files:
         raise EmoconvError(f"{folder}: no {role}-*.safetensors; the bundle lacks this part")
     return load_tensors(files, template, f"{folder}: {role}")

@@ -45,9 +45,8 @@ from absl import flags as absl_flags
 from emoconv_jax.errors import EmoconvError, UsageError
 
 BUNDLE = "data/bundles/emoconv-small"
-FORMATS, BITS = ("wav", "flac", "ogg"), (16, 24)
+BAR = "{desc}{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}, {remaining} left]"
 COMPUTES = ("float32", "bfloat16")
-LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4_000, 192_000  # that all of the formats can hold
 
 
 def define(flags: absl_flags.FlagValues) -> None:
@@ -111,10 +110,15 @@ def _define_solver(flags: absl_flags.FlagValues) -> None:
 def _define_output(flags: absl_flags.FlagValues) -> None:
     text, whole, yes = absl_flags.DEFINE_string, absl_flags.DEFINE_integer, absl_flags.DEFINE_bool
     text("out", None, "folder for the converted files", flag_values=flags)
-    text("format", "wav", f"of the output: {', '.join(FORMATS)}", flag_values=flags)
+    text("format", "wav", "of the output: wav, flac or ogg", flag_values=flags)
     whole("sample_rate_hz", None, "of the output (the bundle's own)", flag_values=flags)
     whole("bits", 16, "of a sample of wav and flac: 16 or 24", flag_values=flags)
-    yes("match_loudness", False, "makes each output as loud as its source", flag_values=flags)
+    yes(
+        "match_loudness",
+        False,
+        "makes each output as loud as its source (`pip install -e .[loudness]`)",
+        flag_values=flags,
+    )
     yes("skip_existing", False, "leaves alone what is there already", flag_values=flags)
     yes("sidecar", True, "writes FILE.json: all of what made the output", flag_values=flags)
     yes("plot", False, "writes FILE.png: mel, pitch, level and weights", flag_values=flags)
@@ -142,6 +146,8 @@ def parse_mix(text: str) -> dict[str, float]:
     for entry in text.split(","):
         name, colon, weight = entry.strip().partition(":")
         try:
+            if "_" in weight:  # Python would read 1_0 as 10
+                raise ValueError
             value = float(weight) if colon else 1.0
         except ValueError:
             raise UsageError(f"--mix: {weight!r} is not a number, in {entry!r}") from None
@@ -169,10 +175,12 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
         raise UsageError("--out: missing; name the folder for the converted files")
     _check_output(flags)
     from emoconv_jax.audio.loudness import check_installed
+    from emoconv_jax.audio.reading import read_header
     from emoconv_jax.bundles.hub import Source, fetch
     from emoconv_jax.bundles.parts import open_bundle
     from emoconv_jax.cli.inputs import find_inputs, targets_of
-    from emoconv_jax.inference.converter import EmotionConverter
+    from emoconv_jax.inference.conversion import check_sidecar
+    from emoconv_jax.inference.converter import VOICE_SECONDS, EmotionConverter
     from emoconv_jax.inference.request import Request, resolve
 
     out = pathlib.Path(flags.out)
@@ -180,10 +188,13 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
         raise UsageError(f"--out: {out} is a file, a folder is needed")
     if flags.match_loudness:
         check_installed()
-    targets = targets_of(find_inputs(positional, out), out, flags.format)
+    others = [path for path in (flags.emotion_ref, flags.curve) if path and "\0" not in path]
+    targets = targets_of(find_inputs(positional, out), out, flags.format, others)
     request = _request(flags)
     wanted = Request(**request)
     wanted.plan()  # wrong usage ends here or, where the bundle's names decide, at `resolve`
+    if flags.emotion_ref is not None:
+        read_header(flags.emotion_ref, max_seconds=VOICE_SECONDS)
     folder, commit = fetch(flags.bundle, flags.revision)
     config, banks = open_bundle(folder)
     wanted = resolve(wanted, config, banks).request
@@ -191,6 +202,8 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
     if flags.skip_existing:
         left = {target: path for target, path in targets.items() if not os.path.exists(target)}
         count.skipped, targets = len(targets) - len(left), left
+    for target in targets:
+        check_sidecar(target)
     if targets:
         converter = EmotionConverter(
             folder, config, banks, Source(flags.bundle, commit), flags.compute
@@ -243,21 +256,18 @@ def _request(flags: absl_flags.FlagValues) -> dict[str, Any]:
 
 def _check_output(flags: absl_flags.FlagValues) -> None:
     """Refuses an output that no file could have."""
+    from emoconv_jax.audio.writing import check_output
+
     if "\0" in flags.out:
         raise UsageError(f"--out: found {flags.out!r}, which is no name of a folder")
     if flags.compute not in COMPUTES:
         raise UsageError(f"--compute: found {flags.compute!r}, allowed are {', '.join(COMPUTES)}")
-    if flags.format not in FORMATS:
-        raise UsageError(f"--format: found {flags.format!r}, allowed are {', '.join(FORMATS)}")
-    if flags.bits not in BITS:
-        raise UsageError(f"--bits: found {flags.bits}, allowed are 16, 24")
+    try:
+        check_output(flags.format, flags.sample_rate_hz, flags.bits)
+    except UsageError as error:
+        raise UsageError(f"--{error}") from None
     if flags.format == "ogg" and flags["bits"].present:
         raise UsageError("--bits: belongs to wav and flac; ogg has none")
-    rate_hz = flags.sample_rate_hz
-    if rate_hz is not None and not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
-        raise UsageError(
-            f"--sample_rate_hz: found {rate_hz}, allowed is {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}"
-        )
     if flags.batch is not None and flags.batch < 1:
         raise UsageError(f"--batch: found {flags.batch}, at least 1 is needed")
 
@@ -292,12 +302,10 @@ def _convert_all(
         "sidecar": flags.sidecar,
         "sample_rate_hz": flags.sample_rate_hz,
         "bits": flags.bits,
-        "match_loudness": flags.match_loudness,
     }
-    form = "{desc}{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}, {remaining} left]"
     count.left, over_s = len(sources), 0.0  # of files that are done
     try:
-        with tqdm(total=total_s, bar_format=form, smoothing=0.05) as bar:
+        with tqdm(total=total_s, bar_format=BAR, smoothing=0.05) as bar:
             bar.set_description("compiling (once)")
             told = False
 
@@ -315,7 +323,7 @@ def _convert_all(
             for number, found in results:
                 target = made[number]
                 try:
-                    _save(found, target, output, flags.plot)
+                    _save(found, target, output, flags)
                     count.converted += 1
                     tqdm.write(str(target))
                 except EmoconvError as error:
@@ -329,17 +337,23 @@ def _convert_all(
         print(count, file=sys.stderr)
 
 
-def _save(found: Any, target: pathlib.Path, output: dict[str, Any], plot: bool) -> None:
-    """Writes a conversion, its folders and its picture; raises what a source failed with."""
+def _save(
+    found: Any, target: pathlib.Path, output: dict[str, Any], flags: absl_flags.FlagValues
+) -> None:
+    """Writes a conversion, its folders and its picture; raises what a source failed with.
+
+    The audio comes last: --skip_existing takes it for a sign that all of it is there.
+    """
     if isinstance(found, EmoconvError):
         raise found
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise EmoconvError(f"{target.parent}: cannot be made a folder ({error.strerror})") from None
-    found.save(target, **output)
-    if plot:
-        found.plot(target.with_name(target.name + ".png"))
+    made = found.matched() if flags.match_loudness else found
+    if flags.plot:
+        made.plot(target.with_name(target.name + ".png"))
+    made.save(target, **output)
 
 
 def _seconds(sources: list[pathlib.Path]) -> list[float]:

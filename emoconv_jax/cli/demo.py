@@ -11,7 +11,7 @@ import pathlib
 
 from absl import flags as absl_flags
 
-from emoconv_jax.cli.convert import BUNDLE
+from emoconv_jax.cli.convert import BAR, BUNDLE
 from emoconv_jax.errors import EmoconvError, UsageError
 
 SAMPLE = "data/samples/neutral.flac"
@@ -85,8 +85,7 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
     write_audio(out / SOURCE, audio, mel.sample_rate_hz)
     found = [("source", SOURCE, audio)]
     total_s, title = len(TARGETS) * len(audio) / mel.sample_rate_hz, ""
-    form = "{desc}{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}, {remaining} left]"
-    with tqdm(total=total_s, bar_format=form) as bar:
+    with tqdm(total=total_s, bar_format=BAR) as bar:
         bar.set_description("compiling (once)")
 
         def advance(finished_s: float) -> None:

@@ -11,16 +11,17 @@ FORMAT and SOURCE:
 
 BUNDLE keeps its other parts, so that for example DiffVC's average-voice encoder can stand in a copy
 of another bundle; its config.json says which implementation fills each role, and where imported
-parts came from. A score network brings its noise schedule along, an emotion encoder of another
-bundle that bundle's target embeddings. Every tensor is used exactly once, or the import fails with
-a list. Licences are those of the weights: say what you know with --licence.
+parts came from; a part that another bundle has from elsewhere keeps that origin. A score network
+brings its noise schedule along, an emotion encoder of another bundle that bundle's target
+embeddings. Every tensor is used exactly once, or the import fails with a list. Licences are those
+of the weights: say what you know with --licence.
 """
 
 import pathlib
 
 from absl import flags as absl_flags
 
-from emoconv_jax.errors import UsageError
+from emoconv_jax.errors import EmoconvError, UsageError
 
 
 def define(flags: absl_flags.FlagValues) -> None:
@@ -53,7 +54,11 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
             raise UsageError(f"--{name}: missing")
     if len(positional) != 1:
         raise UsageError(f"found {len(positional)} sources, give one")
-    from emoconv_jax.inference.importing import import_weights, lacking
+    # as of a variable that is not set; a path of them would be the current folder
+    for name, text in (("--out", flags.out), ("SOURCE", positional[0])):
+        if not text.strip():
+            raise UsageError(f"{name}: found {text!r}, give a path")
+    from emoconv_jax.inference.importing import import_weights
 
     written = import_weights(
         flags.format,
@@ -65,9 +70,22 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
     for entry, note in written:
         print(f"{entry.part}: from {entry.source} ({entry.format}, licence {entry.licence})")
         print(f"    sha256 {entry.sha256}" + (f"; {note}" if note else ""))
-    reason = lacking(pathlib.Path(flags.out))
+    reason = _fault(pathlib.Path(flags.out))
     print(
         f"{flags.out}: written; "
         + (f"it does not convert yet: {reason}" if reason else "it converts")
     )
     return 0
+
+
+def _fault(bundle: pathlib.Path) -> str:
+    """Returns why a bundle does not convert speech yet; nothing where it does."""
+    from emoconv_jax.bundles.contents import check_bundle, lacking
+
+    try:
+        if name := lacking(bundle):
+            return f"{name} is missing"
+        check_bundle(bundle)
+    except EmoconvError as error:
+        return str(error)
+    return ""

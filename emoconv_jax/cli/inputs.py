@@ -12,12 +12,13 @@ import fnmatch
 import glob
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from emoconv_jax.audio.reading import SUFFIXES
 from emoconv_jax.errors import EmoconvError, UsageError
 
 ANY_FOLDERS = "**"
+BESIDE = ("", ".json", ".png")  # what a result may be written as, after its name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,10 @@ def find_inputs(words: Sequence[str], out: pathlib.Path) -> list[Input]:
 
 
 def targets_of(
-    inputs: Sequence[Input], out: pathlib.Path, suffix: str
+    inputs: Sequence[Input],
+    out: pathlib.Path,
+    suffix: str,
+    others: Iterable[str | os.PathLike[str]] = (),
 ) -> dict[pathlib.Path, pathlib.Path]:
     """Returns where the result of each file goes.
 
@@ -74,28 +78,38 @@ def targets_of(
         inputs: of `find_inputs`.
         out: the output folder.
         suffix: of the results, without the dot.
+        others: files that the work reads as well.
 
     Returns:
-        Result -> file.
+        Result -> file. A file that is named twice for one result is there once.
 
     Raises:
-        UsageError: two results of one name, or a result that would overwrite an input.
+        UsageError: two results of one name, or a result that would overwrite, itself or with what
+            is written beside it, an input or one of the others.
     """
     targets: dict[pathlib.Path, pathlib.Path] = {}
-    sources = {os.path.realpath(one.path) for one in inputs}
+    sources = {os.path.realpath(path) for path in [*(one.path for one in inputs), *others]}
     for one in inputs:
         target = out / one.below.with_suffix(f".{suffix}")
         if target in targets:
-            raise UsageError(
-                f"{targets[target]} and {one.path} would both become {target}; convert them apart, "
-                "or name the folder above them, so that its tree is kept"
-            )
-        if os.path.realpath(target) in sources:
-            raise UsageError(
-                f"{target}: an input, which would be overwritten; choose another --out"
-            )
+            if os.path.realpath(targets[target]) == os.path.realpath(one.path):
+                continue
+            raise UsageError(_clash(targets[target], one.path, target))
+        for beside in (target.with_name(target.name + end) for end in BESIDE):
+            if os.path.realpath(beside) in sources:
+                raise UsageError(
+                    f"{beside}: an input, which would be overwritten; choose another --out"
+                )
         targets[target] = one.path
     return targets
+
+
+def _clash(first: pathlib.Path, second: pathlib.Path, target: pathlib.Path) -> str:
+    """Returns the message for two files with one result, with what helps."""
+    advice = "name the folder above them, so that its tree is kept, or convert them in two runs"
+    if os.path.realpath(first.parent) == os.path.realpath(second.parent):
+        advice = "rename one, or convert them in two runs, each with its own --out"
+    return f"{first} and {second} would both become {target}; {advice}"
 
 
 def _below(root: pathlib.Path, pattern: Sequence[str], word: str, out: pathlib.Path) -> list[Input]:

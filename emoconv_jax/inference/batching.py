@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from emoconv_jax.diffusion.plan import EmotionPlan
+from emoconv_jax.errors import EmoconvError
 from emoconv_jax.inference.encoders import bucket, pad
 from emoconv_jax.inference.request import Resolved
 from emoconv_jax.inference.sampling import Sampler
@@ -79,7 +79,7 @@ class Recording:
 
 def in_batches(
     recordings: Iterable[tuple[Recording, Sequence[Stretch]]],
-    run: Callable[[Sequence[tuple[Recording, Stretch]]], Sequence[Float[np.ndarray, "_ m"]]],
+    run: Callable[[Sequence[Stretch]], Sequence[Float[np.ndarray, "_ m"]]],
     size: int,
 ) -> Iterator[Recording]:
     """Runs stretches of one bucket together, whichever recordings they are of.
@@ -97,7 +97,7 @@ def in_batches(
     def finish(group: list[tuple[Recording, int, Stretch]]) -> Iterator[Recording]:
         taken = group[:size]
         del group[:size]
-        mels = run([(recording, stretch) for recording, _, stretch in taken])
+        mels = run([stretch for _, _, stretch in taken])
         for (recording, place, _), mel in zip(taken, mels, strict=True):
             recording.mels[place] = mel
             if all(found is not None for found in recording.mels):
@@ -115,6 +115,20 @@ def in_batches(
     for group in waiting.values():
         while group:
             yield from finish(group)
+
+
+def check_finite(mel: Float[np.ndarray, "f m"], name: str) -> None:
+    """Refuses what was sampled where nobody could hear it.
+
+    Args:
+        mel: the log-mel.
+        name: of the recording.
+
+    Raises:
+        EmoconvError: NaN or infinity.
+    """
+    if not np.isfinite(mel).all():
+        raise EmoconvError(f"{name}: the score network gave NaN or infinity; try a lower guidance")
 
 
 def batch_size(sampler: Sampler, wanted: int | None) -> int:
@@ -155,12 +169,9 @@ def sample_batch(
     mel, mask = _padded([stretch.mel for stretch in rows], frames, floor)
     voice, _ = _padded([stretch.average_voice for stretch in rows], frames, 0.0)
     plans = [resolved.plan(frames, stretch.first_frame) for stretch in rows]
-    weights, segments = plans[0].weights, plans[0].segments()
+    weights = plans[0].weights
     if weights.ndim == 3:
         weights = np.stack([plan.weights for plan in plans], axis=2)
-        # what is evaluated for one is evaluated for all
-        flat = weights.reshape(*weights.shape[:2], -1)
-        segments = EmotionPlan(plans[0].names, flat).segments()
     own = np.stack([stretch.emotion for stretch in rows])
     request = resolved.request
     key = jax.random.split(jax.random.key(request.seed), 1)
@@ -176,7 +187,7 @@ def sample_batch(
         jax.numpy.repeat(key, size),  # an utterance's noise does not depend on its neighbours
         np.array([stretch.first_frame for stretch in rows], np.int32),
         solver=request.solver,
-        segments=segments,
+        segments=request.segments(),  # the same for all: another is compiled anew
         latent=request.latent,
         start=float(request.start),
         spacing=request.spacing,

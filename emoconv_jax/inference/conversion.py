@@ -15,20 +15,33 @@ import numpy as np
 
 from emoconv_jax.audio.loudness import match_loudness
 from emoconv_jax.audio.prosody import level_db, median_f0_hz
-from emoconv_jax.audio.reading import HIGHEST_RATE_HZ, LOWEST_RATE_HZ, SHORTEST_S
+from emoconv_jax.audio.reading import SHORTEST_S
 from emoconv_jax.audio.resampling import resample
-from emoconv_jax.audio.writing import MOST_COMMENT_BYTES, check_suffix, write_audio
+from emoconv_jax.audio.writing import (
+    MOST_COMMENT_BYTES,
+    check_output,
+    check_suffix,
+    write_audio,
+)
 from emoconv_jax.config import MelConfig
 from emoconv_jax.diffusion.plan import EmotionPlan
 from emoconv_jax.errors import EmoconvError, UsageError
-from emoconv_jax.files import parse_json, replacing
+from emoconv_jax.files import parse_json, read_json, write_text
 from emoconv_jax.inference.conversion_picture import MOST_SHOWN_S, Picture, draw
 from emoconv_jax.shapes import Float
 
 CAUTION = "synthetic speech: converted by emoconv, not spoken by the person it sounds like"
 SOFTWARE = "emoconv "  # how the field of that name begins
+MOST_SIDECAR_BYTES = 16 << 20
 
-_IN_METADATA = ("notice", "software", "bundle", "bundle_revision", "bundle_sha256")
+_IN_METADATA = (
+    "notice",
+    "software",
+    "bundle",
+    "bundle_revision",
+    "bundle_sha256",
+    "match_loudness",
+)
 _LONGEST_VALUE = 300  # characters of JSON; a curve can have thousands of rows
 
 
@@ -39,7 +52,7 @@ class Conversion:
     Attributes:
         audio: mono waveform in [-1, 1].
         sample_rate_hz: of it and of `source`.
-        mel: the sampled log-mel.
+        mel: the sampled log-mel, at the level of `audio`.
         source: what was converted, mono in [-1, 1], as long as `audio`.
         plan: the weights it was made with.
         provenance: what made it, JSON-ready.
@@ -64,6 +77,24 @@ class Conversion:
         """The duration in seconds."""
         return len(self.audio) / self.sample_rate_hz
 
+    def matched(self) -> "Conversion":
+        """Returns the conversion made as loud as its source; its provenance says so.
+
+        Raises:
+            EmoconvError: pyloudnorm is not installed, or cannot measure one of the two.
+        """
+        try:
+            audio = match_loudness(self.audio, self.source, self.sample_rate_hz)
+        except EmoconvError as error:
+            raise EmoconvError(f"{self.provenance.get('source', 'waveform')}: {error}") from error
+        peaks = [float(np.abs(sound).max()) for sound in (audio, self.audio)]
+        gain = peaks[0] / peaks[1] if peaks[1] > 0 else 1.0
+        mel = np.maximum(self.mel + np.log(gain), np.log(self.mel_config.floor))
+        provenance = {**self.provenance, "match_loudness": True}
+        return dataclasses.replace(
+            self, audio=audio, mel=mel.astype(np.float32), provenance=provenance
+        )
+
     def save(
         self,
         path: str | os.PathLike[str],
@@ -71,48 +102,51 @@ class Conversion:
         sidecar: bool = True,
         sample_rate_hz: int | None = None,
         bits: int = 16,
-        match_loudness: bool = False,
     ) -> None:
         """Writes the audio, which says what made it, and beside it `<path>.json` with all of that.
+
+        The audio gets its name last, so that what lies under that name is complete.
 
         Args:
             path: of the audio, WAV, FLAC or OGG by its suffix; its folder must exist.
             sidecar: whether to write the JSON; an older one is removed where not, as it would tell
                 of another conversion.
-            sample_rate_hz: of the file, 4000 to 384000; None is that of the conversion.
+            sample_rate_hz: of the file, 4000 to 384000 (OGG 192000); None is that of the
+                conversion.
             bits: of a sample of WAV and FLAC, 16 or 24.
-            match_loudness: whether the file is to be as loud as the source; needs pyloudnorm.
 
         Raises:
             UsageError: another suffix, sample rate or number of bits.
-            EmoconvError: a file cannot be written, earlier ones stay as they were; or pyloudnorm
-                is not installed.
+            EmoconvError: a file cannot be written, earlier ones stay as they were; or
+                `<path>.json` is there and none of ours.
         """
         target = pathlib.Path(path)
         container = check_suffix(target)
-        audio, rate_hz = self._finished(sample_rate_hz, match_loudness)
-        output = {
-            "sample_rate_hz": rate_hz,
-            "bits": None if container == "OGG" else bits,
-            "match_loudness": match_loudness,
-        }
+        rate_hz = self.sample_rate_hz if sample_rate_hz is None else sample_rate_hz
+        check_output(container.lower(), rate_hz, bits)
+        check_sidecar(target)
+        output = {"sample_rate_hz": rate_hz, "bits": None if container == "OGG" else bits}
         text = json.dumps({**self.provenance, "output": output}, indent=1, allow_nan=False) + "\n"
-        beside = target.with_name(target.name + ".json")
-        written = {
-            "bits": bits,
-            "software": str(self.provenance.get("software", SOFTWARE)),
-            "comment": self.comment(),
-        }
-        try:
-            if not sidecar:
-                write_audio(target, audio, rate_hz, **written)
-                beside.unlink(missing_ok=True)
-                return
-            with replacing(beside) as (note,):
-                note.write_text(text, encoding="utf-8")
-                write_audio(target, audio, rate_hz, **written)
-        except OSError as error:
-            raise EmoconvError(f"{beside}: cannot be written ({error.strerror})") from None
+        beside = sidecar_of(target)
+
+        def before() -> None:
+            try:
+                if sidecar:
+                    write_text(beside, text)
+                else:
+                    beside.unlink(missing_ok=True)
+            except OSError as error:
+                raise EmoconvError(f"{beside}: cannot be written ({error.strerror})") from None
+
+        write_audio(
+            target,
+            resample(self.audio, self.sample_rate_hz, rate_hz),
+            rate_hz,
+            bits=bits,
+            software=str(self.provenance.get("software", SOFTWARE)),
+            comment=self.comment(),
+            before=before,
+        )
 
     def comment(self) -> str:
         """Returns what a file's metadata say of it: the gist of the provenance, as JSON."""
@@ -164,6 +198,7 @@ class Conversion:
         heard = "" if self.duration_s <= MOST_SHOWN_S else " (of the first minute)"
         told = {"solver": "by", "latent": "from", "guidance": "guidance", "seed": "seed"}
         said = [f"{word} {_plain(request[key])}" for key, word in told.items() if key in request]
+        said += ["made as loud as its source"] if made.get("match_loudness") else []
         where = f" of {made['source']}" if made.get("source") else ""
         return (
             f"{self.duration_s:.1f} s{where} converted to {wish(request)} with "
@@ -174,19 +209,37 @@ class Conversion:
             f"{made.get('notice', CAUTION).capitalize()}."
         )
 
-    def _finished(
-        self, sample_rate_hz: int | None, loudness: bool
-    ) -> tuple[Float[np.ndarray, " _"], int]:
-        """Returns the waveform as it is saved, and its rate."""
-        rate_hz = self.sample_rate_hz if sample_rate_hz is None else sample_rate_hz
-        if not LOWEST_RATE_HZ <= rate_hz <= HIGHEST_RATE_HZ:
-            raise UsageError(
-                f"sample_rate_hz: found {rate_hz}, allowed is {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ}"
-            )
-        audio = self.audio
-        if loudness:
-            audio = match_loudness(audio, self.source, self.sample_rate_hz)
-        return resample(audio, self.sample_rate_hz, rate_hz), rate_hz
+
+def sidecar_of(path: pathlib.Path) -> pathlib.Path:
+    """Returns the name of the JSON file beside a conversion.
+
+    Args:
+        path: of the audio.
+    """
+    return path.with_name(path.name + ".json")
+
+
+def check_sidecar(path: pathlib.Path) -> None:
+    """Refuses to write a conversion where the JSON file beside it is there and none of ours.
+
+    Args:
+        path: of the audio, which need not exist.
+
+    Raises:
+        EmoconvError: such a file; writing or removing it would lose what somebody else wrote.
+    """
+    beside = sidecar_of(path)
+    if not os.path.lexists(beside) or beside.is_dir():  # writing says what is wrong with a folder
+        return
+    try:
+        found = read_json(beside, "a sidecar", MOST_SIDECAR_BYTES)
+    except EmoconvError:
+        found = None
+    if _ours(found) is None:
+        raise EmoconvError(
+            f"{beside}: is in the way and was not written by emoconv; move it, or choose another "
+            "folder for the output"
+        )
 
 
 def wish(request: Mapping[str, Any]) -> str:
@@ -228,6 +281,10 @@ def made_by_emoconv(comment: str) -> dict[str, Any] | None:
         told = parse_json(comment, "comment")
     except EmoconvError:
         return None
+    return _ours(told)
+
+
+def _ours(told: Any) -> dict[str, Any] | None:
     return told if isinstance(told, dict) and told.get("notice") == CAUTION else None
 
 

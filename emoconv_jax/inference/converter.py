@@ -29,16 +29,17 @@ from emoconv_jax.bundles.format import (
 )
 from emoconv_jax.bundles.parts import PARTS, load_variables, open_bundle, parts_of
 from emoconv_jax.errors import EmoconvError, UsageError
+from emoconv_jax.inference import chunks
 from emoconv_jax.inference.batching import (
     Job,
     OnProgress,
     Recording,
     Stretch,
     batch_size,
+    check_finite,
     in_batches,
     sample_batch,
 )
-from emoconv_jax.inference.chunks import chunks_of, joined
 from emoconv_jax.inference.conversion import CAUTION, Conversion
 from emoconv_jax.inference.encoders import (
     AverageVoiceRole,
@@ -58,7 +59,7 @@ Source = str | os.PathLike[str] | Float[np.ndarray, " _"]
 
 
 class EmotionConverter:
-    """Converts speech to another emotion with the networks of one bundle.
+    """Converts speech to another emotion with the networks of one bundle, in one thread.
 
     Attributes:
         config: of the bundle.
@@ -194,6 +195,7 @@ class EmotionConverter:
         self,
         source: Source,
         *,
+        batch: int = 1,
         on_progress: OnProgress | None = None,
         **request: Any,
     ) -> Conversion:
@@ -201,6 +203,7 @@ class EmotionConverter:
 
         Args:
             source: an audio file, or a mono waveform at the bundle's sample rate, full scale 1.
+            batch: stretches of a long recording that run at once; more pay on accelerators.
             on_progress: called with the seconds of audio that were finished since the last call.
             **request: the fields of `Request`.
 
@@ -211,7 +214,7 @@ class EmotionConverter:
             UsageError: a request that makes no sense.
             EmoconvError: a source that cannot be read, or is no speech of 0.1 s to an hour.
         """
-        ((_, found),) = self.convert_many([source], batch=1, on_progress=on_progress, **request)
+        ((_, found),) = self.convert_many([source], batch=batch, on_progress=on_progress, **request)
         if isinstance(found, EmoconvError):
             raise found
         return found
@@ -264,7 +267,7 @@ class EmotionConverter:
             EmoconvError: as of `convert`.
         """
         job = self._job(request, 1, on_progress)
-        return self._streamed(self._read(source, job.resolved)[0], job)
+        return self._streamed(*self._read(source, job.resolved), job)
 
     def warmup(
         self, seconds: Sequence[float | int] = (3.0,), *, batch: int | None = None, **request: Any
@@ -310,17 +313,18 @@ class EmotionConverter:
         """Yields the stretches of a recording, encoded as they are asked for."""
         rate_hz, hop = self.config.mel.sample_rate_hz, self.config.mel.hop_samples
         mel, speaker = log_mel(audio, self.config.mel), None
-        for chunk in chunks_of(mel):
+        for chunk in chunks.chunks_of(mel):
             if speaker is None:
                 speaker = self.speaker(loudest(audio, int(VOICE_SECONDS * rate_hz)), rate_hz)
             own, sound = mel[chunk.start : chunk.stop], audio[chunk.start * hop : chunk.stop * hop]
             emotion = self.emotion.hear(sound, rate_hz).embedding
             yield Stretch(own, self.average_voice(own), speaker, emotion, chunk.start)
 
-    def _run(
-        self, stretches: Sequence[Stretch], seconds: float, job: Job
-    ) -> list[Float[np.ndarray, "_ m"]]:
-        """Returns the log-mels of a batch, telling of each step's share of `seconds`."""
+    def _run(self, stretches: Sequence[Stretch], job: Job) -> list[Float[np.ndarray, "_ m"]]:
+        """Returns the log-mels of a batch, telling of each step's share of their seconds."""
+        mel = self.config.mel
+        frames = sum(len(s.mel) - chunks.OVERLAP_FRAMES * (s.first_frame > 0) for s in stretches)
+        seconds = frames * mel.hop_samples / mel.sample_rate_hz
         self._listener, self._share_s = job.listener, seconds / job.resolved.request.evaluations
         on_step, floor = self._on_step if job.listener else None, log_floor(self.config)
         return sample_batch(self.sampler, stretches, job, floor, on_step)
@@ -329,14 +333,15 @@ class EmotionConverter:
         if self._listener:
             self._listener(self._share_s)
 
-    def _streamed(self, audio: np.ndarray, job: Job) -> Iterator[np.ndarray]:
+    def _streamed(self, audio: np.ndarray, name: str, job: Job) -> Iterator[np.ndarray]:
         def mels() -> Iterator[np.ndarray]:
             for stretch in self._stretches(audio):
-                seconds = len(stretch.mel) * self.config.mel.hop_samples
-                yield self._run([stretch], seconds / self.config.mel.sample_rate_hz, job)[0]
+                (mel,) = self._run([stretch], job)
+                check_finite(mel, name)
+                yield mel
 
         left = len(audio)
-        for waveform in self.vocoder.stream(joined(mels())):
+        for waveform in self.vocoder.stream(chunks.joined(mels())):
             yield waveform[:left]
             left -= len(waveform)
         if left > 0:  # the mel drops the last samples of a hop
@@ -356,12 +361,7 @@ class EmotionConverter:
                 except EmoconvError as error:
                     failed.append((number, error))
 
-        def run(batch: Sequence[tuple[Recording, Stretch]]) -> list[np.ndarray]:
-            rate_hz = self.config.mel.sample_rate_hz
-            seconds = sum(len(of.audio) / rate_hz / len(of.mels) for of, _ in batch)
-            return self._run([stretch for _, stretch in batch], seconds, job)
-
-        for recording in in_batches(opened(), run, job.batch):
+        for recording in in_batches(opened(), lambda batch: self._run(batch, job), job.batch):
             yield from failed
             failed.clear()
             try:
@@ -373,9 +373,8 @@ class EmotionConverter:
     def _conversion(self, recording: Recording, resolved: Resolved) -> Conversion:
         """Returns a recording's conversion, all of its stretches sampled."""
         audio, rate_hz = recording.audio, self.config.mel.sample_rate_hz
-        mel = np.concatenate(list(joined(recording.mels)))
-        if not np.isfinite(mel).all():
-            raise EmoconvError(f"{recording.name}: the score network gave NaN; lower the guidance")
+        mel = np.concatenate(list(chunks.joined(recording.mels)))
+        check_finite(mel, recording.name)
         spoken = self.vocoder(mel)
         fitted = np.zeros(len(audio), np.float32)  # the mel drops the last samples of a hop
         fitted[: min(len(audio), len(spoken))] = spoken[: len(audio)]

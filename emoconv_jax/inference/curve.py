@@ -138,6 +138,19 @@ class Curve:
             weights = np.maximum(1 - distance, 0)
         return plans.over_frames(tuple(arousal_name(x) for x in levels.tolist()), weights, steps)
 
+    def every(self, steps: int) -> plans.EmotionPlan:
+        """Returns a plan with a frame for each condition of the curve, which it has to itself.
+
+        What is used at a step in any stretch of any utterance is used at that step here.
+
+        Args:
+            steps: of the solver, at least 1.
+        """
+        if self.constant:
+            return self.plan(steps)
+        names = self.plan(steps).names
+        return plans.over_frames(names, np.eye(len(names)), steps)
+
     def _shares(self) -> Float[np.ndarray, "rows columns"]:
         """Returns the values, weights normalised."""
         table = np.array(self.values, np.float64)

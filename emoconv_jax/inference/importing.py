@@ -26,7 +26,6 @@ from emoconv_jax.bundles.format import (
     BundleConfig,
     Imported,
     Roles,
-    check_agreement,
     check_mel,
     part_files,
     read_config,
@@ -57,7 +56,7 @@ UNKNOWN = "unknown"
 LICENCES = {source.sha256: source.licence for source in SOURCES.values()}
 WAV2VEC2_LICENCE = "CC-BY-NC-SA-4.0"  # of the public weights, by its model card
 MEL_PARTS = ("score_network", "average_voice", "recogniser", "vocoder")  # they must share one mel
-ROLES = {
+ROLE_OF_PART = {
     "wav2vec2": {"emotion": "wav2vec2"},
     "recogniser": {"emotion": "recogniser"},
     "speaker": {"speaker": "bundle"},
@@ -78,6 +77,7 @@ class Part:
         diffusion: the noise schedule of a score network, and how it converts by default.
         note: what else was found out about it.
         licence: where the file itself tells.
+        origin: where a bundle that it is taken from has it from.
     """
 
     name: str
@@ -87,6 +87,7 @@ class Part:
     diffusion: DiffusionConfig | None = None
     note: str = ""
     licence: str = UNKNOWN
+    origin: Imported | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,33 +120,37 @@ def import_weights(
         only: the parts wanted; empty is all that the source uses.
 
     Returns:
-        What was written, with a note on each.
+        What was written, with a note on each. A part that a bundle has from elsewhere keeps that
+        origin.
 
     Raises:
-        UsageError: an unknown format or part.
-        EmoconvError: a file that is refused, by name and field, a mel that is not that of the
-            bundle's other parts, or files that cannot be written; the bundle stays as it was.
+        UsageError: an unknown format or part, or a bundle that is its own source.
+        EmoconvError: a part that the source lacks, a file that is refused, by name and field, a mel
+            that is not that of the bundle's other parts, or files that cannot be written; the
+            bundle stays as it was.
     """
     if kind not in FORMATS:
         raise UsageError(f"--format: found {kind!r}, allowed are {', '.join(FORMATS)}")
     for name in only:
         if name not in PARTS:
             raise UsageError(f"--parts: found {name!r}, allowed are {', '.join(PARTS)}")
+    if source.resolve() == bundle.resolve():
+        raise UsageError(f"--out: {bundle} is the source, give another folder")
+    only = tuple(dict.fromkeys(only))
     found = FORMATS[kind](source, only)
     parts = [part for part in found.parts if not only or part.name in only]
+    there = {part.name for part in parts}
+    if absent := [name for name in only if name not in there]:
+        raise EmoconvError(f"{source}: has no {', '.join(absent)}")
     if not parts:
-        raise EmoconvError(f"{source}: has none of {', '.join(only or PARTS)}")
+        raise EmoconvError(f"{source}: has none of {', '.join(PARTS)}")
     sha256 = _sha256(found.files)
-    written = [
-        Imported(
-            part=part.name,
-            format=kind,
-            source=source.name or str(source.resolve().name),
-            sha256=sha256,
-            licence=licence or LICENCES.get(sha256, part.licence),
-        )
-        for part in parts
-    ]
+    name = source.name or source.resolve().name
+    written = []
+    for part in parts:
+        known = LICENCES.get(sha256, part.licence)
+        entry = part.origin or Imported(part.name, kind, name, sha256, licence=known)
+        written.append(dataclasses.replace(entry, licence=licence or entry.licence))
     config = _config(bundle, source, parts, written)
     check_limits(config, str(source))
     banks = {BANKS_FILE: banks_content(found.banks)} if found.banks else {}
@@ -158,31 +163,9 @@ def import_weights(
     return list(zip(written, notes, strict=True))
 
 
-def lacking(bundle: pathlib.Path) -> str:
-    """Returns why a bundle does not convert speech yet; nothing where it does.
-
-    Args:
-        bundle: its folder.
-
-    Raises:
-        EmoconvError: not a bundle.
-    """
-    config = read_config(bundle)
-    absent = [name for name in parts_of(config) if not part_files(bundle, name)]
-    absent += [] if (bundle / BANKS_FILE).is_file() else ["banks"]
-    if absent:
-        return f"it has no {', '.join(absent)}"
-    try:
-        check_agreement(config, CONFIG_FILE)
-        load_banks(bundle, config.emotion_width)
-    except EmoconvError as error:
-        return str(error)
-    return ""
-
-
 def _note(bundle: pathlib.Path, part: Part, banks: Mapping[str, bytes]) -> str:
     """Returns what a user has to do about the banks where an emotion encoder is replaced."""
-    if "emotion" not in ROLES.get(part.name, {}) or not (bundle / BANKS_FILE).is_file():
+    if "emotion" not in ROLE_OF_PART.get(part.name, {}) or not (bundle / BANKS_FILE).is_file():
         return ""
     if banks:
         return "the banks were replaced by its own"
@@ -217,7 +200,7 @@ def _config(
     mel = mel or config.mel
     roles, changed = dataclasses.asdict(config.roles), {}
     for part in parts:
-        roles |= ROLES.get(part.name, {})
+        roles |= ROLE_OF_PART.get(part.name, {})
         changed |= {"diffusion": part.diffusion} if part.diffusion else {}
     kept = [entry for entry in config.imported if entry.part not in names]
     changed |= {"mel": mel, "vocoder": dataclasses.replace(config.vocoder, mel=mel)}
@@ -353,7 +336,7 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
 def _own(source: pathlib.Path, only: Sequence[str]) -> Found:
     """Reads the parts that a bundle's roles use, or those wanted, and its banks."""
     config = read_config(source)
-    licences = {entry.part: entry.licence for entry in config.imported}
+    origins = {entry.part: entry for entry in config.imported}
     parts, files, banks = [], [], None
     for name in only or parts_of(config):
         here = part_files(source, name)
@@ -363,7 +346,7 @@ def _own(source: pathlib.Path, only: Sequence[str]) -> Found:
         told: dict[str, Any] = {"mel": config.mel} if name in MEL_PARTS else {}
         if name == "score_network":
             told["diffusion"] = config.diffusion
-        told["licence"] = licences.get(name, config.licence)
+        told |= {"licence": config.licence, "origin": origins.get(name)}
         variables = load_variables(source, name, config)
         parts.append(Part(name, getattr(config, name), variables, **told))
         if name == config.roles.emotion and (source / BANKS_FILE).is_file():

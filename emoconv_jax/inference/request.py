@@ -9,8 +9,11 @@ The fields compose, in this order:
 """
 
 import dataclasses
+import numbers
+import operator
 import os
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +42,10 @@ DEFAULT_STRENGTH = 0.5
 STRONGEST = 0.8  # above it the base emotion vanishes (EmoMix, section 2.2)
 NEUTRAL = "neutral"
 TARGETS = ("arousal", "mix", "curve")
+NUMBERS = ("arousal", "strength", "intensity", "guidance", "start")
+WHOLE = ("steps", "seed")
+NAMES = ("base", "negative", "solver", "spacing", "latent")
+NEVER_OPEN = ("negative", "spacing")  # of the names; None leaves the others open
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +93,34 @@ class Request:
     start: float | int | None = None
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuses values of another type, and makes NumPy's numbers plain ones.
+
+        Raises:
+            UsageError: such a value, by field.
+        """
+        plain: dict[str, Any] = {}
+        for field in NUMBERS:
+            value = getattr(self, field)
+            plain[field] = None if value is None else _number(value, field)
+        for field in WHOLE:
+            plain[field] = _whole(getattr(self, field), field)
+        if self.mix is not None:
+            if not isinstance(self.mix, Mapping):
+                raise _other_type("mix", self.mix, "weights by condition")
+            for name in self.mix:
+                _check_type(name, str, f"the key {name!r:.80} of mix", "the name of a condition")
+            plain["mix"] = {name: _number(w, f"mix.{name:.80}") for name, w in self.mix.items()}
+        for field in NAMES:
+            if field in NEVER_OPEN or getattr(self, field) is not None:
+                _check_type(getattr(self, field), str, field, "text")
+        if self.emotion_ref is not None:
+            _check_type(self.emotion_ref, (str, os.PathLike), "emotion_ref", "a path")
+        if self.curve is not None:
+            _check_type(self.curve, Curve, "curve", "a Curve")
+        for field, value in plain.items():
+            object.__setattr__(self, field, value)
+
     def plan(self, times_s: Float[np.ndarray, " f"] | None = None) -> plans.EmotionPlan:
         """Returns the emotion plan of the request, guidance included.
 
@@ -99,6 +134,16 @@ class Request:
         self._check_run()
         self._check_target()
         return self._guided(self._unguided(times_s))
+
+    def segments(self) -> tuple[plans.Segment, ...]:
+        """Returns the segments that every stretch of every utterance can be run under.
+
+        Raises:
+            UsageError: as `plan`.
+        """
+        self.plan()
+        target = self._target(None) if self.curve is None else self.curve.every(self.steps)
+        return self._guided(self._composed(target)).segments()
 
     def filled(self, diffusion: DiffusionConfig) -> "Request":
         """Returns the request with a bundle's own way to set out where it names none.
@@ -207,7 +252,10 @@ class Request:
 
     def _unguided(self, times_s: np.ndarray | None) -> plans.EmotionPlan:
         """Returns the plan after (1) to (3)."""
-        chosen = self._target(times_s)
+        return self._composed(self._target(times_s))
+
+    def _composed(self, chosen: plans.EmotionPlan) -> plans.EmotionPlan:
+        """Returns a target after (2) and (3)."""
         if self.base is not None:
             base = plans.single(condition_name(self.base, "base"), self.steps)
             strength = DEFAULT_STRENGTH if self.strength is None else self.strength
@@ -230,6 +278,34 @@ class Request:
     def _guided(self, chosen: plans.EmotionPlan) -> plans.EmotionPlan:
         guidance = 1 if self.guidance is None else self.guidance
         return plans.guided(chosen, condition_name(self.negative, "negative"), guidance)
+
+
+def _number(value: Any, field: str) -> float | int:
+    """Returns a plain number, still whole where it was written so, or refuses what is none."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+        raise _other_type(field, value, "a number")
+    return value if isinstance(value, int) else float(value)
+
+
+def _whole(value: Any, field: str) -> int:
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise _other_type(field, value, "a whole number") from None
+
+
+def _check_type(value: Any, kind: type | tuple[type, ...], field: str, allowed: str) -> None:
+    if not isinstance(value, kind):
+        raise _other_type(field, value, allowed)
+
+
+def _other_type(field: str, value: Any, allowed: str) -> UsageError:
+    return UsageError(
+        f"{field}: found {' '.join(repr(value).split()):.80} ({type(value).__name__}), "
+        f"allowed is {allowed}"
+    )
 
 
 def _float(value: float | int | None, default: float | None = None) -> float | None:

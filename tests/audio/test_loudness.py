@@ -3,6 +3,7 @@
 import sys
 
 import numpy as np
+import pyloudnorm
 import pytest
 
 from emoconv_jax.audio.loudness import check_installed, loudness_lufs, match_loudness
@@ -32,6 +33,24 @@ def test_pauses_do_not_count_and_bass_counts_less():
 @pytest.mark.parametrize("seconds", [0.1, 0.39, 0.4])
 def test_what_is_shorter_than_a_block_is_one_block(seconds):
     assert loudness_lufs(sine(seconds=seconds), 48000) == pytest.approx(-3.01, abs=0.3)
+
+
+def test_every_length_around_a_block_can_be_measured(monkeypatch):
+    """Without the filters, which take time and check no length."""
+    monkeypatch.setattr(pyloudnorm.IIRfilter, "apply_filter", lambda _, samples: samples)
+    tone = sine(rate_hz=22050)
+    found = [loudness_lufs(tone[:n], 22050) for n in range(2205, 8822)]
+    # 0.691 dB and the mean square of a sine, up to a part of a period
+    np.testing.assert_allclose(found, -0.691 - 10 * np.log10(2), atol=0.1)
+
+
+def test_whatever_pyloudnorm_raises_is_one_line(monkeypatch):
+    def integrated_loudness(*_):
+        raise ZeroDivisionError("of\nanother's")
+
+    monkeypatch.setattr(pyloudnorm.Meter, "integrated_loudness", integrated_loudness)
+    with pytest.raises(EmoconvError, match=r"^loudness: cannot be measured of .*\(of another's\)$"):
+        match_loudness(sine(), sine(), 48000)
 
 
 @pytest.mark.parametrize("seconds", [0.2, 2.0])

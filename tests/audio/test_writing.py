@@ -5,7 +5,7 @@ import pytest
 import soundfile
 
 from emoconv_jax.audio.reading import read_audio, read_header
-from emoconv_jax.audio.writing import LIMITED_PEAK, MOST_COMMENT_BYTES, write_audio
+from emoconv_jax.audio.writing import LIMITED_PEAK, MOST_COMMENT_BYTES, check_output, write_audio
 from emoconv_jax.errors import EmoconvError, UsageError
 
 
@@ -72,6 +72,54 @@ def test_what_no_file_can_hold_is_wrong_usage(tmp_path, request_, message):
     with pytest.raises(UsageError, match=message):
         write_audio(tmp_path / "a.wav", noise(), 22050, **request_)
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["wav", "flac", "ogg"])
+@pytest.mark.parametrize(
+    "rate_hz", [0, 3999, 4000, 7999, 65536, 96000, 191999, 192000, 192001, 384000, 384001]
+)
+def test_a_rate_is_refused_if_and_only_if_the_format_cannot_hold_it(tmp_path, name, rate_hz):
+    """FLAC: whole numbers of Hz up to 65535 and of 10 Hz up to 655350 (RFC 9639, section 9.1)."""
+    allowed = 4000 <= rate_hz <= (192_000 if name == "ogg" else 384_000)
+    if name == "flac":
+        allowed = allowed and (rate_hz <= 65535 or rate_hz % 10 == 0)
+    path = tmp_path / f"a.{name}"
+    if allowed:
+        check_output(name, rate_hz)
+        write_audio(path, noise(), rate_hz)
+        assert soundfile.info(path).samplerate == rate_hz
+        return
+    for attempt in (
+        lambda: check_output(name, rate_hz),
+        lambda: write_audio(path, noise(), rate_hz),
+    ):
+        with pytest.raises(UsageError, match=f"sample_rate_hz: found {rate_hz}, "):
+            attempt()
+
+
+def test_what_goes_with_the_audio_is_written_before_it_has_its_name(tmp_path):
+    path = tmp_path / "a.wav"
+
+    def before():
+        assert not path.exists()
+        assert [p.stat().st_size for p in tmp_path.iterdir()] == [whole]
+        raise EmoconvError("no room")
+
+    write_audio(tmp_path / "b.wav", noise(), 22050)
+    whole = (tmp_path / "b.wav").stat().st_size
+    (tmp_path / "b.wav").unlink()
+    with pytest.raises(EmoconvError, match=r"^no room$"):
+        write_audio(path, noise(), 22050, before=before)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_name_that_is_not_utf8_is_written_and_read(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    for suffix in ("wav", "flac", "ogg"):
+        path = folder / os.fsdecode(b"\xff." + suffix.encode())
+        write_audio(path, noise(), 22050)
+        assert len(read_audio(path)) == len(noise())
 
 
 @pytest.mark.parametrize("peak", [1.0001, 3.0, 1e6])

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save, save_file
 from tiny_bundle import CONFIG
 
 from emoconv_jax.bundles.banks import BANKS_FILE
-from emoconv_jax.bundles.contents import check_bundle
+from emoconv_jax.bundles.contents import check_bundle, check_outside, lacking
 from emoconv_jax.bundles.format import CONFIG_FILE, fingerprint, load_part
 from emoconv_jax.bundles.parts import template_of
 from emoconv_jax.errors import EmoconvError
@@ -264,8 +264,17 @@ def test_a_role_is_a_known_word(bundle, name, role):
 def test_a_part_cannot_be_hidden_behind_another(bundle):
     """A second shard may not replace a tensor of the first."""
     arrays = load_file(bundle / PART)
+    (bundle / PART).rename(bundle / "recogniser-1-of-2.safetensors")
     save_file({first(arrays): arrays[first(arrays)]}, bundle / "recogniser-2-of-2.safetensors")
     assert_refused(bundle, "recogniser-2-of-2.safetensors", "is stored twice", load_recogniser)
+
+
+def test_a_whole_part_beside_another_of_its_name_is_refused_by_the_headers(bundle):
+    check_outside(bundle)
+    for number in (1, 2):
+        shutil.copyfile(bundle / PART, bundle / f"recogniser-{number}-of-2.safetensors")
+    assert lacking(bundle) == ""
+    assert_refused(bundle, PART, "beside it is of another write", check_outside)
 
 
 def test_fields_that_occur_once_in_each_object_are_no_twins():

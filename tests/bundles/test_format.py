@@ -135,8 +135,23 @@ def test_a_tensor_that_does_not_fit_is_named(part, tensors, message):
 
 
 def test_a_tensor_in_two_shards_is_refused(part):
+    (part / STORED).rename(part / "part-1-of-2.safetensors")
     save_file({"statistics": np.zeros(5, np.float16)}, part / "part-2-of-2.safetensors")
     assert_refused(part, "tensor statistics is stored twice")
+
+
+def test_what_a_killed_write_leaves_is_refused_and_writing_again_mends_it(part, monkeypatch):
+    """Killed after the new shards took their names, before the old one went."""
+    old = (part / STORED).read_bytes()
+    monkeypatch.setattr(bundle_format, "SHARD_BYTES", 300)
+    save_part(part, "part", params(1))
+    (part / STORED).write_bytes(old)
+    count = len(part_files(part, "part")) - 1
+    assert count > 1
+    other = rf"part-1-of-{count}\.safetensors"
+    assert_refused(part, rf"{STORED}: {other} beside it is of another write; import or export")
+    save_part(part, "part", params(1))
+    load_part(part, "part", template())
 
 
 def test_a_missing_part_is_named(tmp_path):

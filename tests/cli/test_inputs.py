@@ -124,7 +124,6 @@ def test_the_output_folder_is_not_searched(place):
         (["absent/**"], "out", r"no audio files there"),
         (["in", "empty.wav"], "out", r"empty\.wav: no audio files there"),
         (["in/*/../a.wav"], "out", r"'\.\.' after a wildcard"),
-        (["in", "in/a.wav"], "out", "in/a.wav and in/a.wav would both become out/a.flac"),
         (["in", "single.bin", "in/deep"], "out2", None),
         (["in/B.FLAC"], "in", None),
     ],
@@ -135,6 +134,32 @@ def test_what_is_refused(words, out, message):
         return
     with pytest.raises(UsageError, match=message):
         plan(*words, out=out)
+
+
+def test_a_file_named_twice_is_converted_once(place):
+    assert plan("in", "in/a.wav", "in/deep/../a.wav", str(place / "in" / "a.wav")) == TREE
+
+
+def test_the_advice_on_two_of_one_name_fits(place):
+    (place / "in" / "a.mp3").touch()
+    with pytest.raises(UsageError, match=r"out/a\.flac; rename one, or convert them in two runs"):
+        plan("in/a.wav", "in/a.mp3")
+    (place / "other").mkdir()
+    (place / "other" / "a.wav").touch()
+    with pytest.raises(UsageError, match=r"out/a\.flac; name the folder above them"):
+        plan("in/a.wav", "other/a.wav")
+
+
+@pytest.mark.parametrize("name", ["single.flac", "single.flac.json", "single.flac.png"])
+def test_what_else_the_work_reads_is_not_overwritten(place, name):
+    (place / "out").mkdir()
+    (place / "out" / name).touch()
+    (place / "link").symlink_to(place / "out" / name)
+    out = pathlib.Path("out")
+    for other in (pathlib.Path("out") / name, "link"):
+        with pytest.raises(UsageError, match=rf"out/{name}: an input, which would be overwritten"):
+            targets_of(find_inputs(["single.bin"], out), out, "flac", [other])
+    assert targets_of(find_inputs(["single.bin"], out), out, "ogg", ["link", "absent"])
 
 
 def test_two_of_one_name_and_an_input_in_the_way_are_refused(place):

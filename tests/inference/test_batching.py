@@ -7,6 +7,7 @@ import soundfile
 from tiny_bundle import WHOLE, make_bundle
 
 from emoconv_jax.audio.mel import log_mel
+from emoconv_jax.bundles.banks import Banks
 from emoconv_jax.bundles.parts import load_variables, open_bundle
 from emoconv_jax.errors import EmoconvError, UsageError
 from emoconv_jax.inference import chunks
@@ -19,6 +20,7 @@ from emoconv_jax.inference.batching import (
     sample_batch,
 )
 from emoconv_jax.inference.converter import EmotionConverter
+from emoconv_jax.inference.curve import Curve
 from emoconv_jax.inference.encoders import WINDOW_FRAMES, VocoderRole, bucket
 from emoconv_jax.inference.request import Request, resolve
 from emoconv_jax.inference.sampling import Sampler
@@ -42,9 +44,9 @@ def utterances(speech):
     return [speech, speech[: 50 * 256], speech[20 * 256 : 50 * 256]]
 
 
-def stretch(frames: int) -> Stretch:
+def stretch(frames: int, first_frame: int = 0) -> Stretch:
     mel = np.zeros((frames, 80), np.float32)
-    return Stretch(mel, mel, np.zeros(8, np.float32), np.zeros(8, np.float32))
+    return Stretch(mel, mel, np.zeros(8, np.float32), np.zeros(8, np.float32), first_frame)
 
 
 def test_a_batch_holds_one_bucket_and_little_is_read_ahead():
@@ -57,13 +59,13 @@ def test_a_batch_holds_one_bucket_and_little_is_read_ahead():
             opened.append(number)
             yield (
                 Recording(number, "", np.zeros(1, np.float32)),
-                [stretch(count) for count in frames],
+                [stretch(count, number) for count in frames],
             )
 
     def run(batch):
-        assert len({bucket(len(one.mel)) for _, one in batch}) == 1
+        assert len({bucket(len(one.mel)) for one in batch}) == 1
         sizes.append(len(batch))
-        return [one.mel + recording.number for recording, one in batch]
+        return [one.mel + one.first_frame for one in batch]
 
     for recording in in_batches(recordings(), run, 4):
         finished.append(recording.number)
@@ -117,7 +119,7 @@ def test_eight_devices_convert_as_one(converter, whole_bundle, utterances):
     told: list[float] = []
     eights = dict(many.convert_many([utterances[0]] * 2, **REQUEST, on_progress=told.append))
     assert len(many.sampler.devices) == 8 and len(told) == 2
-    assert sum(told) == pytest.approx(2 * len(utterances[0]) / 22050)
+    assert sum(told) == pytest.approx(2 * 60 * 256 / 22050)
     for number, one in ones.items():
         np.testing.assert_allclose(eights[number].mel, one.mel, atol=1e-3)
     resolved = resolve(Request(**REQUEST), config, banks)
@@ -161,12 +163,40 @@ def test_a_long_recording_comes_back_whole_and_as_a_stream(converter, speech, mo
     told: list[float] = []
     found = converter.convert(audio, **REQUEST, on_progress=told.append)
     assert len(found.audio) == len(audio) and len(found.mel) == len(audio) // 256
-    assert sum(told) == pytest.approx(len(audio) / 22050)
+    assert sum(told) == pytest.approx(len(audio) // 256 * 256 / 22050)
     assert len(told) == 2 * len(chunks.chunks_of(found.mel)) > 2
-    pieces = list(converter.stream(audio, **REQUEST))
+    told.clear()
+    pieces = list(converter.stream(audio, **REQUEST, on_progress=told.append))
+    assert sum(told) == pytest.approx(len(audio) // 256 * 256 / 22050)
     streamed = np.concatenate(pieces)
     assert len(streamed) == len(audio)
     np.testing.assert_allclose(streamed, found.audio, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_curve_runs_every_stretch_by_one_program(converter, speech, monkeypatch):
+    """Though the first is calm throughout and the last excited: all conditions count as used."""
+    shorten(monkeypatch)
+    audio = np.tile(speech, 4)
+    times = (0.0, 0.9, 1.8, 2.7)
+    curve = Curve(times, ("arousal",), ((1.0,), (1.0,), (7.0,), (7.0,)), "made")
+    request = {"steps": 1, "curve": curve, "base": "neutral", "guidance": 2.0}
+    mels = chunks.chunks_of(log_mel(audio, converter.config.mel))
+    before = converter.sampler.compilations
+    found = converter.convert(audio, **request)
+    buckets = {bucket(chunk.stop - chunk.start) for chunk in mels}
+    assert converter.sampler.compilations - before == len(buckets) < len(mels)
+    assert found.plan.frames == len(audio) // 256
+
+
+@pytest.mark.slow
+def test_what_no_one_could_hear_is_refused(converter, speech, monkeypatch):
+    wild = {name: 1e6 * vector for name, vector in converter.banks.vectors.items()}
+    monkeypatch.setattr(converter, "banks", Banks(wild, {}))
+    with pytest.raises(EmoconvError, match="waveform: the score network gave NaN"):
+        converter.convert(speech, **REQUEST)
+    with pytest.raises(EmoconvError, match="waveform: the score network gave NaN"):
+        list(converter.stream(speech, **REQUEST))
 
 
 @pytest.mark.slow

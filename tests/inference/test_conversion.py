@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import os
 import re
 import xml.etree.ElementTree
 
 import matplotlib.image
 import numpy as np
+import pyloudnorm
 import pytest
 import soundfile
 
@@ -51,7 +53,7 @@ def test_a_saved_file_says_what_made_it_in_itself_and_beside_it(tmp_path, suffix
     assert soundfile.info(path).frames == 22050
     beside = json.loads((tmp_path / f"a.{suffix}.json").read_text())
     output = {"sample_rate_hz": 22050, "bits": None if suffix == "ogg" else 16}
-    assert beside == {**PROVENANCE, "output": {**output, "match_loudness": False}}
+    assert beside == {**PROVENANCE, "output": output}
     with soundfile.SoundFile(path) as file:
         assert file.software.startswith("emoconv 9.8.7")
     assert made_by_emoconv(read_header(path).comment) == {
@@ -111,11 +113,55 @@ def test_the_file_has_the_rate_and_bits_asked_for_and_the_same_pitch(tmp_path, r
 
 def test_the_file_can_be_as_loud_as_the_source(tmp_path):
     made = conversion()
-    made.save(tmp_path / "a.wav", match_loudness=True, sample_rate_hz=44100)
+    made.matched().save(tmp_path / "a.wav", sample_rate_hz=44100)
     heard = read_audio(tmp_path / "a.wav", 22050)
     assert loudness_lufs(heard, 22050) == pytest.approx(loudness_lufs(made.source, 22050), abs=0.1)
     assert loudness_lufs(made.audio, 22050) > loudness_lufs(heard, 22050) + 10
-    assert json.loads((tmp_path / "a.wav.json").read_text())["output"]["match_loudness"] is True
+    assert json.loads((tmp_path / "a.wav.json").read_text())["match_loudness"] is True
+    told = made_by_emoconv(read_header(tmp_path / "a.wav").comment)
+    assert told and told["match_loudness"] is True
+
+
+def test_loudness_that_cannot_be_measured_names_the_source(monkeypatch):
+    def integrated_loudness(*_):
+        raise ValueError("too short")
+
+    monkeypatch.setattr(pyloudnorm.Meter, "integrated_loudness", integrated_loudness)
+    with pytest.raises(EmoconvError, match=r"^in\.wav: loudness: cannot be measured .*too short"):
+        conversion().matched()
+
+
+@pytest.mark.parametrize("sidecar", [True, False])
+@pytest.mark.parametrize("text", ["", "[1]", '{"notice": "mine"}', '{"speaker": "a"}', "\xff"])
+def test_a_json_file_of_somebody_else_is_kept(tmp_path, sidecar, text):
+    (tmp_path / "a.wav.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(EmoconvError, match=r"a\.wav\.json: is in the way and was not written by"):
+        conversion().save(tmp_path / "a.wav", sidecar=sidecar)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.wav.json"]
+    assert (tmp_path / "a.wav.json").read_bytes() == text.encode("latin-1")
+
+
+@pytest.mark.parametrize("sidecar", [True, False])
+def test_audio_under_its_name_is_complete(tmp_path, monkeypatch, sidecar):
+    """Cut short just before the audio gets its name."""
+    real = os.replace
+
+    def replace(path, target):
+        if str(target).endswith(".wav"):
+            raise KeyboardInterrupt
+        real(path, target)
+
+    conversion().save(tmp_path / "b.flac")
+    (tmp_path / "b.flac.json").rename(tmp_path / "a.wav.json")  # of an earlier run
+    (tmp_path / "b.flac").unlink()
+    before = (tmp_path / "a.wav.json").read_text()
+    monkeypatch.setattr(os, "replace", replace)
+    made = conversion(provenance={**PROVENANCE, "bundle": "newer"})
+    with pytest.raises(KeyboardInterrupt):
+        made.save(tmp_path / "a.wav", sidecar=sidecar)
+    assert [p.name for p in tmp_path.iterdir()] == (["a.wav.json"] if sidecar else [])
+    if sidecar:
+        assert json.loads((tmp_path / "a.wav.json").read_text())["bundle"] == "newer" not in before
 
 
 def test_a_failed_save_leaves_the_earlier_file_and_its_provenance(tmp_path):
@@ -136,6 +182,8 @@ def test_a_failed_save_leaves_the_earlier_file_and_its_provenance(tmp_path):
         ("a.mp3", {}, UsageError, "suffix"),
         ("a.wav", {"bits": 32}, UsageError, "bits: found 32"),
         ("a.wav", {"sample_rate_hz": 0}, UsageError, "sample_rate_hz: found 0, allowed is 4000"),
+        ("a.flac", {"sample_rate_hz": 191_999}, UsageError, "191999, which FLAC cannot hold"),
+        ("a.ogg", {"sample_rate_hz": 384_000}, UsageError, "384000, allowed is 4000 to 192000"),
         ("a.wav", {"sample_rate_hz": 400_000}, UsageError, "sample_rate_hz: found 400000"),
     ],
 )
@@ -192,6 +240,22 @@ def test_of_a_long_conversion_a_stretch_is_drawn(tmp_path, monkeypatch):
     a, b, c = (picture(tmp_path / f"{name}.png") for name in "abc")
     np.testing.assert_array_equal(a, b)  # they differ after the stretch
     assert np.abs(b - c).max() > 0.1
+
+
+def test_what_is_matched_is_also_drawn_and_told_so(tmp_path):
+    """The source's sine has a tenth of the amplitude at half the frequency: -20 dB, nearly."""
+    made = conversion()
+    matched = made.matched()
+    np.testing.assert_allclose(matched.mel, log_mel(matched.audio, MelConfig()), atol=0.02)
+    level = re.search(r"level of speech -29\.0 dBFS before, (-\d+\.\d) after", matched.summary())
+    assert level and float(level[1]) == pytest.approx(-29.0, abs=1.5)
+    assert "made as loud as its source" in matched.summary()
+    assert "made as loud" not in made.summary()
+    for name, one in (("a", made), ("b", matched)):
+        one.plot(tmp_path / f"{name}.png", title="of both")
+    a, b = (picture(tmp_path / f"{name}.png") for name in "ab")
+    level_panel = slice(round(0.62 * len(a)), round(0.72 * len(a)))
+    assert np.abs(a - b)[level_panel].max() > 0.1
 
 
 @pytest.mark.parametrize(

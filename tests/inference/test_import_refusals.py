@@ -15,9 +15,10 @@ from emoconv_jax.bundles.cards import card
 from emoconv_jax.bundles.format import Imported, read_config, write_bundle
 from emoconv_jax.cli.main import main
 from emoconv_jax.config import AverageVoiceConfig, MelConfig, ScoreNetworkConfig
-from emoconv_jax.errors import EmoconvError
+from emoconv_jax.errors import EmoconvError, UsageError
 from emoconv_jax.inference.importing import import_weights
 
+PART = "average_voice-1-of-1.safetensors"
 VOICE = AverageVoiceConfig(channels=16, feed_forward=16, layers=1, postnet_width=8)
 NETWORK = ScoreNetworkConfig(width=16, groups=8, condition_width=8, emotion=0, head="score")
 HIFIGAN = {
@@ -142,13 +143,85 @@ def test_a_whole_bundle_comes_with_schedule_banks_and_licences(bundle_folder, tm
     assert licences == {
         "average_voice": "CC-BY-NC-4.0", "recogniser": "CC0-1.0", "score_network": "CC0-1.0",
     }  # fmt: skip
-    assert "- average_voice: `CC-BY-NC-4.0`, from source (safetensors)" in card(mine)
+    assert "- average_voice: `CC-BY-NC-4.0`, from enc.pt (diffvc)" in card(mine)
+    assert "- recogniser: `CC0-1.0`, from source (safetensors)" in card(mine)
     width = config.emotion_width
     found, expected = load_banks(tmp_path / "mine", width), load_banks(source, width)
     assert all((found.vectors[name] == expected.vectors[name]).all() for name in expected.vectors)
     assert main([*line, str(tmp_path / "part"), "--parts", "average_voice"]) == 0
     said = capsys.readouterr().out
-    assert "it does not convert yet: it has no score_network, recogniser, banks\n" in said
+    assert "it does not convert yet: banks.safetensors is missing\n" in said
+
+
+def test_a_part_keeps_the_origin_that_its_bundle_tells(bundle_folder, tmp_path):
+    """Also over two bundles; a licence that the user states is the user's."""
+    voice = Imported("average_voice", "diffvc", "enc.pt", "00", "unknown")
+    source = changed(bundle_folder, tmp_path / "source", imported=(voice,))
+    import_weights("safetensors", source, tmp_path / "second")
+    import_weights("safetensors", tmp_path / "second", tmp_path / "third", licence="MIT")
+    second, third = (
+        {entry.part: entry for entry in read_config(tmp_path / name).imported}
+        for name in ("second", "third")
+    )
+    assert second["average_voice"] == voice
+    assert third["average_voice"] == dataclasses.replace(voice, licence="MIT")
+    assert second["recogniser"].source == third["recogniser"].source == "source"
+    assert third["recogniser"].sha256 == second["recogniser"].sha256
+
+
+def test_parts_that_the_source_lacks_are_named_and_one_named_twice_is_taken_once(
+    bundle_folder, tmp_path
+):
+    mine, wanted = tmp_path / "mine", ("recogniser", "vocoder", "speaker")
+    with pytest.raises(EmoconvError, match=r"tiny: has no vocoder, speaker$"):
+        import_weights("safetensors", bundle_folder, mine, only=wanted)
+    torch.save(diffvc(), tmp_path / "vc.pt")
+    with pytest.raises(EmoconvError, match=r"vc\.pt: has no recogniser$"):
+        import_weights("diffvc", tmp_path / "vc.pt", mine, only=("average_voice", "recogniser"))
+    assert not mine.exists()
+    import_weights("safetensors", bundle_folder, mine, only=("recogniser", "recogniser"))
+    assert [entry.part for entry in read_config(mine).imported] == ["recogniser"]
+
+
+def test_a_bundle_is_not_imported_into_itself(bundle_folder, tmp_path):
+    mine = shutil.copytree(bundle_folder, tmp_path / "mine")
+    (tmp_path / "link").symlink_to(mine)
+    for out in (mine, tmp_path / "link", mine / ".." / "mine"):
+        with pytest.raises(UsageError, match=r"^--out: .* is the source, give another folder$"):
+            import_weights("safetensors", mine, out)
+    assert read_config(mine).imported == ()
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda mine: (mine / PART).write_bytes(b"junk"), f"{PART}: damaged file"),
+        (
+            lambda mine: (mine / PART).rename(mine / "average_voice-1-of-2.safetensors"),
+            "average_voice-2-of-2.safetensors is missing",
+        ),
+        (
+            lambda mine: write_bundle(
+                mine,
+                dataclasses.replace(
+                    read_config(mine), average_voice=dataclasses.replace(VOICE, feed_forward=24)
+                ),
+            ),
+            f"{PART}: tensor params/",
+        ),
+    ],
+    ids=["junk", "shard", "sizes"],
+)
+def test_a_bundle_that_does_not_load_does_not_convert(
+    bundle_folder, tmp_path, capsys, damage, reason
+):
+    source = shutil.copytree(bundle_folder, tmp_path / "source")
+    mine = shutil.copytree(bundle_folder, tmp_path / "mine")
+    damage(mine)
+    line = ["import", "--format", "safetensors", str(source), "--parts", "score_network"]
+    assert main([*line, "--out", str(mine)]) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert "it does not convert yet: " in said and reason in said
 
 
 def test_banks_of_another_encoder_are_told(bundle_folder, tmp_path, capsys):

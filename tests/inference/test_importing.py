@@ -347,3 +347,22 @@ def test_an_unknown_format_or_part_is_refused(tmp_path):
         import_weights("onnx", tmp_path, tmp_path)
     with pytest.raises(UsageError, match=r"^--parts: found 'banks', allowed are score_network,"):
         import_weights("safetensors", tmp_path, tmp_path, only=("banks",))
+
+
+@pytest.mark.parametrize(
+    ("source", "out", "message"),
+    [
+        ("there", "", "--out: found '', give a path"),
+        ("there", " ", "--out: found ' ', give a path"),
+        ("", "mine", "SOURCE: found '', give a path"),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(
+    bundle_folder, tmp_path, monkeypatch, capsys, source, out, message
+):
+    monkeypatch.chdir(shutil.copytree(bundle_folder, tmp_path / "here"))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()}
+    source = str(bundle_folder) if source else ""
+    assert main(["import", "--format", "safetensors", source, "--out", out]) == 2
+    assert message in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in (tmp_path / "here").iterdir()} == before

@@ -1,6 +1,7 @@
 """Requests: what makes no sense is refused by name, what is left open comes from the bundle."""
 
 import dataclasses
+import importlib.util
 import json
 
 import numpy as np
@@ -10,6 +11,7 @@ from tiny_bundle import CONFIG
 from emoconv_jax.bundles.banks import load_banks
 from emoconv_jax.config import DiffusionConfig
 from emoconv_jax.errors import EmoconvError, UsageError
+from emoconv_jax.inference import request as request_module
 from emoconv_jax.inference.curve import Curve
 from emoconv_jax.inference.request import Request, resolve
 
@@ -20,6 +22,15 @@ NAN = float("nan")
 @pytest.fixture
 def banks(bundle_folder):
     return load_banks(bundle_folder, 8)
+
+
+@pytest.fixture(scope="module")
+def unhooked():
+    """The module as users have it: the tests' own type checks would be the first to refuse."""
+    spec = importlib.util.spec_from_file_location("unhooked_request", request_module.__file__)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def rows(plan) -> list[dict[str, float]]:
@@ -94,6 +105,59 @@ def test_requests_that_make_no_sense_are_usage_errors_before_anything_is_loaded(
     with pytest.raises(UsageError, match=message) as caught:
         Request(**request_).plan()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({"arousal": "6"}, r"arousal: found '6' \(str\), allowed is a number"),
+        ({"arousal": True}, "arousal: found True"),
+        ({"arousal": np.zeros(2)}, r"arousal: found array\(\[0., 0.\]\)"),
+        ({"mix": "happy"}, r"mix: found 'happy' \(str\), allowed is weights by condition"),
+        ({"mix": ["happy", "sad"]}, r"mix: found \['happy', 'sad'\] \(list\)"),
+        ({"mix": {"happy": "1"}}, "mix.happy: found '1'"),
+        ({"mix": {"happy": None}}, "mix.happy: found None"),
+        ({"mix": {3: 1}}, "the key 3 of mix: found 3"),
+        ({"arousal": 3, "steps": 2.5}, r"steps: found 2.5 \(float\), allowed is a whole number"),
+        ({"arousal": 3, "steps": None}, "steps: found None"),
+        ({"arousal": 3, "seed": 1.5}, "seed: found 1.5"),
+        ({"arousal": 3, "seed": "1"}, "seed: found '1'"),
+        ({"arousal": 3, "base": 3}, r"base: found 3 \(int\), allowed is text"),
+        ({"arousal": 3, "negative": None}, "negative: found None"),
+        ({"arousal": 3, "solver": 1}, "solver: found 1"),
+        ({"arousal": 3, "spacing": None}, "spacing: found None"),
+        ({"arousal": 3, "latent": ["noise"]}, "latent: found"),
+        ({"arousal": 3, "base": "sad", "strength": "half"}, "strength: found 'half'"),
+        ({"arousal": 3, "intensity": 1j}, "intensity: found 1j"),
+        ({"arousal": 3, "guidance": [2]}, r"guidance: found \[2\]"),
+        ({"arousal": 3, "start": "late"}, "start: found 'late'"),
+        ({"curve": [(0, 1)]}, r"curve: found \[\(0, 1\)\] \(list\), allowed is a Curve"),
+        ({"emotion_ref": 5}, r"emotion_ref: found 5 \(int\), allowed is a path"),
+    ],
+)
+def test_values_of_another_type_are_usage_errors_by_field(unhooked, request_, message):
+    with pytest.raises(UsageError, match=f"^{message}") as caught:
+        unhooked.Request(**request_)
+    assert "\n" not in str(caught.value)
+
+
+def test_numpys_numbers_are_numbers(unhooked, banks):
+    asked = unhooked.Request(
+        mix={"happy": np.float32(0.5), "sad": np.int64(1)},
+        base="calm",
+        strength=np.float32(0.25),
+        guidance=np.int32(2),
+        seed=np.int64(3),
+        steps=np.int64(2),
+    )
+    plain = Request(
+        mix={"happy": 0.5, "sad": 1}, base="calm", strength=0.25, guidance=2, seed=3, steps=2
+    )
+    assert dataclasses.asdict(asked) == dataclasses.asdict(plain)
+    found, same = unhooked.resolve(asked, CONFIG, banks), resolve(plain, CONFIG, banks)
+    told, expected = (json.dumps(dataclasses.asdict(one.request)) for one in (found, same))
+    assert told == expected
+    np.testing.assert_array_equal(found.plan().weights, same.plan().weights)
 
 
 def test_an_arousal_becomes_its_bank_and_guidance_adds_the_null_condition(banks):
