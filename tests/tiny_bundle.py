@@ -58,6 +58,13 @@ WHOLE = dataclasses.replace(
     wav2vec2=WAV2VEC2,
     roles=Roles(speaker="bundle", vocoder="bundle"),
 )
+# a config.json as HiFi-GAN's owners publish it, of a small generator
+HIFIGAN = {
+    "resblock": "1", "upsample_rates": [8, 8, 2, 2], "upsample_kernel_sizes": [16, 16, 4, 4],
+    "upsample_initial_channel": 16, "resblock_kernel_sizes": [3],
+    "resblock_dilation_sizes": [[1, 3, 5]], "num_mels": 80, "n_fft": 1024, "hop_size": 256,
+    "win_size": 1024, "sampling_rate": 22050, "fmin": 0, "fmax": 8000,
+}  # fmt: skip
 
 
 def make_bundle(folder: pathlib.Path, config: BundleConfig = CONFIG) -> pathlib.Path:

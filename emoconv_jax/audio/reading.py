@@ -85,10 +85,7 @@ def read_audio(
         # opened anew: an MP3 that is wound back does not decode to the very same samples
         with _opened(name, max_seconds, max_decoded_bytes) as sound:
             audio, _ = _resampled(name, sound, sample_rate_hz, peak)
-    if peak < SILENCE_PEAK:
-        raise EmoconvError(
-            f"{name}: silent (peak {peak:.1e}), allowed is a peak from {SILENCE_PEAK:g} (-80 dBFS)"
-        )
+    check_heard(name, peak)
     overshoot = _peak(audio)
     if overshoot > 1.0:  # as `_limited`, but in place
         audio /= np.float32(overshoot)
@@ -142,6 +139,22 @@ def read_header(
     """
     with _opened(os.fspath(path), max_seconds, max_decoded_bytes) as sound:
         return Header(sound.frames / sound.samplerate, sound.comment)
+
+
+def check_heard(name: str, peak: float) -> None:
+    """Refuses silence.
+
+    Args:
+        name: of the file.
+        peak: greatest absolute sample of it.
+
+    Raises:
+        EmoconvError: a peak below -80 dBFS.
+    """
+    if peak < SILENCE_PEAK:
+        raise EmoconvError(
+            f"{name}: silent (peak {peak:.1e}), allowed is a peak from {SILENCE_PEAK:g} (-80 dBFS)"
+        )
 
 
 def check_waveform(

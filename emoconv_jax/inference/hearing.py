@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from emoconv_jax.audio.reading import SILENCE_PEAK, conform, read_native
+from emoconv_jax.audio.reading import check_heard, conform, read_native
 from emoconv_jax.bundles import hub
 from emoconv_jax.bundles.format import BundleConfig, read_config
 from emoconv_jax.errors import EmoconvError
@@ -102,12 +102,7 @@ class Ear:
         """Returns what the two networks read of a file, resampled once for each."""
         try:
             audio, rate_hz = read_native(path, max_seconds=MOST_SECONDS)
-            peak = float(np.abs(audio).max())
-            if peak < SILENCE_PEAK:
-                return EmoconvError(
-                    f"{os.fspath(path)}: silent (peak {peak:.1e}), allowed is a peak from "
-                    f"{SILENCE_PEAK:g} (-80 dBFS)"
-                )
+            check_heard(os.fspath(path), float(np.abs(audio).max()))
             audio = conform(audio, rate_hz, rate_hz)
             return self.emotion.prepare(audio, rate_hz), self.speaker.prepare(audio, rate_hz)
         except EmoconvError as error:

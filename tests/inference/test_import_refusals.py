@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 import torch
+from tiny_bundle import HIFIGAN
 
 from emoconv_jax.bench.twins.average_voice import AverageVoiceTwin
 from emoconv_jax.bench.twins.score_network import ScoreNetworkTwin
@@ -21,12 +22,6 @@ from emoconv_jax.inference.importing import import_weights
 PART = "average_voice-1-of-1.safetensors"
 VOICE = AverageVoiceConfig(channels=16, feed_forward=16, layers=1, postnet_width=8)
 NETWORK = ScoreNetworkConfig(width=16, groups=8, condition_width=8, emotion=0, head="score")
-HIFIGAN = {
-    "resblock": "1", "upsample_rates": [8, 8, 2, 2], "upsample_kernel_sizes": [16, 16, 4, 4],
-    "upsample_initial_channel": 16, "resblock_kernel_sizes": [3],
-    "resblock_dilation_sizes": [[1, 3, 5]], "num_mels": 80, "n_fft": 1024, "hop_size": 256,
-    "win_size": 1024, "sampling_rate": 22050, "fmin": 0, "fmax": 8000,
-}  # fmt: skip
 
 
 def diffvc() -> dict:

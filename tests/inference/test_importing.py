@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from tiny_bundle import WAV2VEC2
+from tiny_bundle import HIFIGAN, WAV2VEC2
 
 from emoconv_jax.audio.mel import log_mel
 from emoconv_jax.audio.resampling import resample
@@ -330,13 +330,7 @@ def test_what_does_not_fit_is_listed_and_nothing_is_written(tmp_path, change, me
     ],
 )
 def test_a_vocoders_configuration_is_a_foreign_file(tmp_path, change, message):
-    good = {
-        "resblock": "1", "upsample_rates": [8, 8, 2, 2], "upsample_kernel_sizes": [16, 16, 4, 4],
-        "upsample_initial_channel": 16, "resblock_kernel_sizes": [3],
-        "resblock_dilation_sizes": [[1, 3, 5]], "num_mels": 80, "n_fft": 1024, "hop_size": 256,
-        "win_size": 1024, "sampling_rate": 22050, "fmin": 0, "fmax": 8000,
-    }  # fmt: skip
-    (tmp_path / "config.json").write_text(json.dumps(good | change))
+    (tmp_path / "config.json").write_text(json.dumps(HIFIGAN | change))
     torch.save({"generator": {"conv_pre.bias": torch.ones(1)}}, tmp_path / "g")
     with pytest.raises(EmoconvError, match=message):
         import_weights("hifigan", tmp_path / "g", tmp_path / "mine")
