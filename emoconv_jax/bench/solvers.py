@@ -134,7 +134,10 @@ class Bench:
         if section == "brownian":
             return (spacings * total + reference) * conditions
         runs = sum(SOLVERS[name].evaluations(n) for name in DETERMINISTIC for n in steps)
-        inversions = spacings * total + reference if section == "source" else 0
+        inversions = 0
+        if section == "source":
+            asked = sum(SOLVERS[name].scores_per_step for name in DETERMINISTIC)
+            inversions = spacings * total * asked + reference * SOLVERS["heun"].scores_per_step
         whole = spacings * runs + SOLVERS["heun"].evaluations(reference)
         return whole * conditions + inversions
 
@@ -142,20 +145,20 @@ class Bench:
         settings = self.settings
         drawn = walk.from_noise(settings.seed)[0]
 
-        def start(grid: Grid) -> jax.Array:
-            return walk.inverted(grid) if latent == "source" else drawn
+        def start(grid: Grid, solver: str) -> jax.Array:
+            return walk.inverted(grid, solver) if latent == "source" else drawn
 
         grid = walk.grid(settings.reference_steps, SPACINGS[0])
-        reference = walk("heun", grid, start(grid))
+        reference = walk("heun", grid, start(grid, "heun"))
         rows = []
         for spacing in settings.spacings:
             for steps in settings.steps:
                 grid = walk.grid(steps, spacing)
-                state = start(grid)
                 for solver in DETERMINISTIC:
-                    found = walk(solver, grid, state)
+                    found = walk(solver, grid, start(grid, solver))
                     evaluations = SOLVERS[solver].evaluations(steps)
-                    evaluations += steps if latent == "source" else 0
+                    if latent == "source":
+                        evaluations += SOLVERS[solver].scores_per_step * steps
                     row = self._row(solver, spacing, steps, evaluations)
                     rows.append(row | _distances(found, reference, walk) | self._heard(walk, found))
         return self._with_reference(walk, reference, rows)

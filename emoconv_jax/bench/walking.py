@@ -175,15 +175,16 @@ class Walk:
         shape = self.mel.shape[1:]
         return lambda step: self._noise(keys, step, shape)
 
-    def inverted(self, grid: Grid) -> Float[Array, "b f m"]:
+    def inverted(self, grid: Grid, solver: str) -> Float[Array, "b f m"]:
         """Returns the sources' own state at the start of a grid, as `solvers.invert` does.
 
         Args:
             grid: falling times of the run that follows.
+            solver: of both runs.
         """
         rising = grid[::-1].copy()
         rising[0] = min(INVERSION_START, rising[1] / 2)
-        return self._walked("ddim", rising, jnp.asarray(self.mel), self.own[None], np.ones(1), None)
+        return self._walked(solver, rising, jnp.asarray(self.mel), self.own[None], np.ones(1), None)
 
     def __call__(
         self,

@@ -82,8 +82,15 @@ def _define_solver(flags: absl_flags.FlagValues) -> None:
         "--latent)",
         flag_values=flags,
     )
-    absl_flags.DEFINE_integer("steps", 30, "of the solver", flag_values=flags)
-    text("spacing", "uniform_t", "of the steps: uniform_t or log_snr", flag_values=flags)
+    absl_flags.DEFINE_integer(
+        "steps", None, "of the solver (10 of dpmpp_2m, else 30)", flag_values=flags
+    )
+    text(
+        "spacing",
+        None,
+        "of the steps: uniform_t or log_snr (log_snr of dpmpp_2m, else uniform_t)",
+        flag_values=flags,
+    )
     text(
         "latent",
         None,
@@ -197,7 +204,7 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
         read_header(flags.emotion_ref, max_seconds=VOICE_SECONDS)
     folder, commit = fetch(flags.bundle, flags.revision)
     config, banks = open_bundle(folder)
-    wanted = resolve(wanted, config, banks).request
+    resolved = resolve(wanted, config, banks)
     count = _Count()
     if flags.skip_existing:
         left = {target: path for target, path in targets.items() if not os.path.exists(target)}
@@ -209,7 +216,7 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
             folder, config, banks, Source(flags.bundle, commit), flags.compute
         )
         _prepare_folder(out)
-        for note in wanted.notes():
+        for note in resolved.request.notes(resolved.sde):
             print(note, file=sys.stderr)
         _convert_all(converter, targets, request, flags, count)
     else:

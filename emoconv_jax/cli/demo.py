@@ -37,7 +37,7 @@ def define(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_string(
         "bundle", BUNDLE, "a folder, or ORG/NAME on the Hub", flag_values=flags
     )
-    absl_flags.DEFINE_integer("steps", 30, "of the solver", 1, flag_values=flags)
+    absl_flags.DEFINE_integer("steps", None, "of the solver (what suits it)", 1, flag_values=flags)
     absl_flags.DEFINE_integer("seed", 0, "of the noise", flag_values=flags)
 
 

@@ -1,8 +1,9 @@
 """Measures conversions of held-out speech: does the emotion arrive, does the voice stay.
 
 usage: emoconv evaluate --features FEATURES --corpora DIR --out DIR [--what arousal]
-                        [--bundle BUNDLE] [--split test] [--limit 48] [--steps 30]
-                        [--latent source] [--start T] [--guidance W] [--seed 0]
+                        [--bundle BUNDLE] [--split test] [--limit 48] [--steps N]
+                        [--solver NAME] [--spacing NAME] [--latent source] [--start T]
+                        [--guidance W] [--seed 0]
        emoconv evaluate --what mixes [--mixed_in happy,angry,sad] [--each 1] ...
        emoconv evaluate --what levels ...
 
@@ -13,8 +14,7 @@ levels    converts to arousal 1, 2 ... 7: does the measured one rise with every 
 
 Only voices that no training has heard are converted. A table is printed, the figures and all rows
 go to the folder of --out; each question needs a folder of its own. An interrupted run continues
-where it was. Few steps (--steps 10) are enough for `mixes` and `levels`, which convert each
-utterance 5 and 7 times.
+where it was. `mixes` and `levels` convert each utterance 5 and 7 times.
 """
 
 import pathlib
@@ -24,6 +24,7 @@ from absl import flags as absl_flags
 from emoconv_jax.cli.convert import BUNDLE
 from emoconv_jax.errors import UsageError
 
+REQUEST = ("solver", "steps", "spacing", "latent", "start", "guidance")
 ROWS = {
     "utterances": ("utterances", "{:.0f}"),
     "arousal_rises": ("arousal at target 7 above target 1", "{:.0%}"),
@@ -76,7 +77,9 @@ def define(flags: absl_flags.FlagValues) -> None:
     text("bundle", BUNDLE, "the model", flag_values=flags)
     text("split", "test", "which utterances", flag_values=flags)
     whole("limit", 48, "utterances at most", 1, flag_values=flags)
-    whole("steps", 30, "of the solver", 1, flag_values=flags)
+    text("solver", None, "as of convert", flag_values=flags)
+    whole("steps", None, "of the solver (what suits it)", 1, flag_values=flags)
+    text("spacing", None, "of the steps (what suits the solver)", flag_values=flags)
     text("latent", None, "what to set out from (the bundle's own)", flag_values=flags)
     absl_flags.DEFINE_float(
         "start", None, "how far back to set out (the bundle's own)", flag_values=flags
@@ -114,10 +117,7 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
         pathlib.Path(flags.corpora),
         pathlib.Path(flags.out),
     )
-    settings = {
-        name: getattr(flags, name)
-        for name in ("split", "limit", "steps", "seed", "latent", "start", "guidance")
-    }
+    settings = {name: getattr(flags, name) for name in ("split", "limit", "seed", *REQUEST)}
     if flags.what == "arousal":
         print(table(arousal.evaluate(*parts, **settings)))
         return 0

@@ -13,6 +13,7 @@ with a share that may differ per step or per frame. EmoMix counts its steps down
 
     (3)  k > K_max: base,   K_max >= k > K_min: (1 - g) base + g E,   k <= K_min: E
          K_max = floor(.6 T + .5),   K_min = floor(.2 T + .5)
+         where steps are not of equal length in t, k = T t / t_0: the phases are levels of noise
     (4)  guidance: s = s_neg + w (s_pos - s_neg)
 
 Source: EmoMix (arXiv 2306.00648), section 3; guidance as in DiffEVC (arXiv 2409.03636).
@@ -212,7 +213,12 @@ def blended(first: EmotionPlan, second: EmotionPlan, share: Share) -> EmotionPla
     return EmotionPlan(names, weights[:, :, 0] if constant else weights)
 
 
-def emomix(base: EmotionPlan, mixed_in: EmotionPlan, strength: float | int) -> EmotionPlan:
+def emomix(
+    base: EmotionPlan,
+    mixed_in: EmotionPlan,
+    strength: float | int,
+    grid: Float[np.ndarray, "n"] | None = None,
+) -> EmotionPlan:
     """Returns EmoMix's plan: first the base, then both, at last the mixed-in emotion, by (3).
 
     The ends are pure by definition: strength 0 is the base throughout, 1 the mixed-in emotion.
@@ -222,6 +228,7 @@ def emomix(base: EmotionPlan, mixed_in: EmotionPlan, strength: float | int) -> E
         base: the plan of the early steps.
         mixed_in: that of the last steps.
         strength: weight g of the mixed-in plan in the middle steps, 0 to 1.
+        grid: falling times of the steps, one more than there are steps; None is equal ones.
 
     Returns:
         The plan.
@@ -236,6 +243,8 @@ def emomix(base: EmotionPlan, mixed_in: EmotionPlan, strength: float | int) -> E
     k_max = math.floor(K_MAX_SHARE * steps + 0.5)
     k_min = math.floor(K_MIN_SHARE * steps + 0.5)
     left = steps - np.arange(steps)  # k = T..1
+    if grid is not None:
+        left = np.round(steps * grid[:-1] / grid[0], 9)  # the same integers where it is uniform
     share = np.where(left > k_max, 0.0, np.where(left > k_min, strength, 1.0))
     return blended(base, mixed_in, share)
 

@@ -7,8 +7,9 @@ residual U = X - Y.
 The state to set out from is noise drawn anew around the average voice (`start_state`), as in the
 papers, or the source's own (`invert`): the deterministic flow run forwards under the source's own
 emotion. Backwards under the same emotion it would return the source; under another one, what
-differs is the emotion, and voice, melody and words stay. Either may set out before t = 1, which
-keeps more of the source.
+differs is the emotion, and voice, melody and words stay. Both ways are run by the same algorithm,
+for the way back cannot mend what the way there lost. Either start may be before t = 1, which keeps
+more of the source.
 
 A segment starts every algorithm afresh. Where the mix jumps, what a multistep algorithm remembers
 belongs to the mix before, and to go on from there costs it its order.
@@ -77,9 +78,10 @@ def invert(
     average_voice: Float[Array, "b f m"],
     mask: Float[Array, "b f"],
     grid: Grid,
+    solver: str = "ddim",
     on_step: Callable[[int], None] | None = None,
 ) -> Float[Array, "b f m"]:
-    """Returns the state that the deterministic flow leads from the source to, by DDIM steps.
+    """Returns the state that the deterministic flow leads from the source to.
 
     Args:
         sde: the forward process.
@@ -88,6 +90,7 @@ def invert(
         average_voice: its average voice.
         mask: 1.0 on real frames.
         grid: the falling times of the solver that is to follow; they are walked from end to start.
+        solver: a deterministic one of `algorithms.SOLVERS`.
         on_step: as in `sample`.
 
     Returns:
@@ -98,7 +101,7 @@ def invert(
     steps = len(rising) - 1
     own, every = jnp.ones((steps, 1)), ((0, steps, (0,)),)
     return sample(
-        "ddim",
+        solver,
         sde,
         score_of,
         every,

@@ -175,7 +175,8 @@ def sample_batch(
     own = np.stack([stretch.emotion for stretch in rows])
     request = resolved.request
     key = jax.random.split(jax.random.key(request.seed), 1)
-    assert request.solver and request.latent and request.start  # `resolve` filled them
+    # `resolve` filled them
+    assert request.solver and request.spacing and request.latent and request.start
     sampled = sampler(
         mel,
         voice,
@@ -187,7 +188,7 @@ def sample_batch(
         jax.numpy.repeat(key, size),  # an utterance's noise does not depend on its neighbours
         np.array([stretch.first_frame for stretch in rows], np.int32),
         solver=request.solver,
-        segments=request.segments(),  # the same for all: another is compiled anew
+        segments=request.segments(resolved.sde),  # the same for all: another is compiled anew
         latent=request.latent,
         start=float(request.start),
         spacing=request.spacing,

@@ -9,8 +9,6 @@ The fields compose, in this order:
 """
 
 import dataclasses
-import numbers
-import operator
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -30,22 +28,27 @@ from emoconv_jax.bundles.format import BundleConfig
 from emoconv_jax.config import LATENTS, DiffusionConfig, MelConfig
 from emoconv_jax.diffusion import plan as plans
 from emoconv_jax.diffusion.grids import SPACINGS, time_grid
+from emoconv_jax.diffusion.sde import MeanRevertingSDE
 from emoconv_jax.diffusion.solvers import DETERMINISTIC, SOLVERS
 from emoconv_jax.errors import EmoconvError, UsageError
 from emoconv_jax.inference.curve import Curve
+from emoconv_jax.inference.fields import check_type, number_of, other_type, real, whole_of
 from emoconv_jax.shapes import Float
 
-DEFAULT_STEPS = 30  # DiffVC's ML-30, its best MOS
+# where a request leaves them open; docs/solvers.md says why
+DEFAULT_SOLVERS = {"noise": "maximum_likelihood", "source": "dpmpp_2m"}
+DEFAULT_STEPS, STEPS_OF = 30, {"dpmpp_2m": 10}
+DEFAULT_SPACING, SPACING_OF = "uniform_t", {"dpmpp_2m": "log_snr"}
 MOST_STEPS = 1000
 SEEDS = 2**32
 DEFAULT_STRENGTH = 0.5
 STRONGEST = 0.8  # above it the base emotion vanishes (EmoMix, section 2.2)
 NEUTRAL = "neutral"
+USUAL_SDE = MeanRevertingSDE()
 TARGETS = ("arousal", "mix", "curve")
 NUMBERS = ("arousal", "strength", "intensity", "guidance", "start")
 WHOLE = ("steps", "seed")
-NAMES = ("base", "negative", "solver", "spacing", "latent")
-NEVER_OPEN = ("negative", "spacing")  # of the names; None leaves the others open
+NAMES = ("base", "solver", "spacing", "latent")  # None leaves them open
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,10 +69,11 @@ class Request:
         intensity: share of all this against neutral on all steps, 0..1; None is 1.
         guidance: w of s_negative + w (s - s_negative); 1 is no guidance. None is the bundle's own.
         negative: the condition that guidance leads away from.
-        solver: of `diffusion.solvers`; None is "maximum_likelihood" from noise, "ddim" from the
+        solver: of `diffusion.solvers`; None is "maximum_likelihood" from noise, "dpmpp_2m" from the
             source.
-        steps: of the solver.
-        spacing: of the steps' times, "uniform_t" or "log_snr".
+        steps: of the solver; None is 10 of "dpmpp_2m", else 30.
+        spacing: of the steps' times, "uniform_t" or "log_snr"; None is "log_snr" with "dpmpp_2m",
+            else "uniform_t".
         latent: what the conversion sets out from: "noise" draws the voice and melody anew, "source"
             inverts the source and keeps them, which takes one more run. None is the bundle's own.
         start: diffusion time at which it sets out, 0.001 to 1: the lower, the more of the source
@@ -87,8 +91,8 @@ class Request:
     guidance: float | int | None = None
     negative: str = NULL
     solver: str | None = None
-    steps: int = DEFAULT_STEPS
-    spacing: str = SPACINGS[0]
+    steps: int | None = None
+    spacing: str | None = None
     latent: str | None = None
     start: float | int | None = None
     seed: int = 0
@@ -102,48 +106,58 @@ class Request:
         plain: dict[str, Any] = {}
         for field in NUMBERS:
             value = getattr(self, field)
-            plain[field] = None if value is None else _number(value, field)
+            plain[field] = None if value is None else number_of(value, field)
         for field in WHOLE:
-            plain[field] = _whole(getattr(self, field), field)
+            value = getattr(self, field)
+            plain[field] = None if value is None and field == "steps" else whole_of(value, field)
         if self.mix is not None:
             if not isinstance(self.mix, Mapping):
-                raise _other_type("mix", self.mix, "weights by condition")
+                raise other_type("mix", self.mix, "weights by condition")
             for name in self.mix:
-                _check_type(name, str, f"the key {name!r:.80} of mix", "the name of a condition")
-            plain["mix"] = {name: _number(w, f"mix.{name:.80}") for name, w in self.mix.items()}
+                check_type(name, str, f"the key {name!r:.80} of mix", "the name of a condition")
+            plain["mix"] = {name: number_of(w, f"mix.{name:.80}") for name, w in self.mix.items()}
         for field in NAMES:
-            if field in NEVER_OPEN or getattr(self, field) is not None:
-                _check_type(getattr(self, field), str, field, "text")
+            if getattr(self, field) is not None:
+                check_type(getattr(self, field), str, field, "text")
+        check_type(self.negative, str, "negative", "text")
         if self.emotion_ref is not None:
-            _check_type(self.emotion_ref, (str, os.PathLike), "emotion_ref", "a path")
+            check_type(self.emotion_ref, (str, os.PathLike), "emotion_ref", "a path")
         if self.curve is not None:
-            _check_type(self.curve, Curve, "curve", "a Curve")
+            check_type(self.curve, Curve, "curve", "a Curve")
         for field, value in plain.items():
             object.__setattr__(self, field, value)
 
-    def plan(self, times_s: Float[np.ndarray, " f"] | None = None) -> plans.EmotionPlan:
+    def plan(
+        self,
+        times_s: Float[np.ndarray, " f"] | None = None,
+        sde: MeanRevertingSDE = USUAL_SDE,
+    ) -> plans.EmotionPlan:
         """Returns the emotion plan of the request, guidance included.
 
         Args:
             times_s: middle of each frame of the utterance, which only a curve asks for; None is a
                 sample of the curve's own rows.
+            sde: of the bundle, which steps on log-SNR depend on.
 
         Raises:
             UsageError: fields that contradict each other or are out of range, by name.
         """
         self._check_run()
         self._check_target()
-        return self._guided(self._unguided(times_s))
+        return self._guided(self._composed(self._target(times_s), sde))
 
-    def segments(self) -> tuple[plans.Segment, ...]:
+    def segments(self, sde: MeanRevertingSDE = USUAL_SDE) -> tuple[plans.Segment, ...]:
         """Returns the segments that every stretch of every utterance can be run under.
+
+        Args:
+            sde: as of `plan`.
 
         Raises:
             UsageError: as `plan`.
         """
         self.plan()
-        target = self._target(None) if self.curve is None else self.curve.every(self.steps)
-        return self._guided(self._composed(target)).segments()
+        target = self._target(None) if self.curve is None else self.curve.every(self._count)
+        return self._guided(self._composed(target, sde)).segments()
 
     def filled(self, diffusion: DiffusionConfig) -> "Request":
         """Returns the request with a bundle's own way to set out where it names none.
@@ -152,23 +166,31 @@ class Request:
             diffusion: of the bundle.
         """
         latent = self.latent or diffusion.latent
+        solver = self.solver or DEFAULT_SOLVERS[latent]
         return dataclasses.replace(
             self,
-            arousal=_float(self.arousal),
+            arousal=real(self.arousal),
             mix=None if self.mix is None else {n: float(w) for n, w in self.mix.items()},
             emotion_ref=None if self.emotion_ref is None else os.fspath(self.emotion_ref),
-            strength=_float(self.strength, None if self.base is None else DEFAULT_STRENGTH),
-            intensity=_float(self.intensity, 1.0),
-            solver=self.solver or ("ddim" if latent == "source" else "maximum_likelihood"),
+            strength=real(self.strength, None if self.base is None else DEFAULT_STRENGTH),
+            intensity=real(self.intensity, 1.0),
+            solver=solver,
+            steps=STEPS_OF.get(solver, DEFAULT_STEPS) if self.steps is None else self.steps,
+            spacing=self.spacing or SPACING_OF.get(solver, DEFAULT_SPACING),
             latent=latent,
-            start=_float(self.start, diffusion.start),
-            guidance=_float(self.guidance, diffusion.guidance),
+            start=real(self.start, diffusion.start),
+            guidance=real(self.guidance, diffusion.guidance),
         )
 
     @property
     def evaluations(self) -> int:
         """How many steps the filled request takes: an inversion takes as many as the way back."""
-        return self.steps * (2 if self.latent == "source" else 1)
+        return self._count * (2 if self.latent == "source" else 1)
+
+    @property
+    def _count(self) -> int:
+        """The number of steps, also of a request that leaves it open."""
+        return DEFAULT_STEPS if self.steps is None else self.steps
 
     def mentioned(self) -> Iterator[tuple[str, str]]:
         """Yields (field, condition) for every condition that a field names, in plans' form.
@@ -185,8 +207,11 @@ class Request:
         for field, names in listed.items():
             yield from ((field, condition_name(name, field)) for name in names)
 
-    def notes(self) -> list[str]:
+    def notes(self, sde: MeanRevertingSDE = USUAL_SDE) -> list[str]:
         """Returns what a user should be told of the request before it runs; one line each.
+
+        Args:
+            sde: as of `plan`.
 
         Raises:
             UsageError: as `plan`.
@@ -205,7 +230,8 @@ class Request:
             if self.negative != NULL:
                 found.append(f"negative {self.negative} has no effect without guidance")
         over = "" if self.curve is None or self.curve.constant else "over the curve, "
-        return [*found, f"weights: {over}{self._unguided(None).summary()} {against}".rstrip()]
+        weights = self._composed(self._target(None), sde).summary()
+        return [*found, f"weights: {over}{weights} {against}".rstrip()]
 
     def _check_run(self) -> None:
         """Refuses what the solver cannot do."""
@@ -216,7 +242,7 @@ class Request:
         ):
             if value is not None and value not in allowed:
                 raise UsageError(f"{field}: found {value!r}, allowed are {', '.join(allowed)}")
-        if not 1 <= self.steps <= MOST_STEPS:
+        if not 1 <= self._count <= MOST_STEPS:
             raise UsageError(f"steps: found {self.steps}, allowed is 1..{MOST_STEPS}")
         if self.start is not None:
             time_grid(1, float(self.start))
@@ -250,26 +276,24 @@ class Request:
                 f"two, or name {REFERENCE!r} in mix, curve, base or negative"
             )
 
-    def _unguided(self, times_s: np.ndarray | None) -> plans.EmotionPlan:
-        """Returns the plan after (1) to (3)."""
-        return self._composed(self._target(times_s))
-
-    def _composed(self, chosen: plans.EmotionPlan) -> plans.EmotionPlan:
+    def _composed(self, chosen: plans.EmotionPlan, sde: MeanRevertingSDE) -> plans.EmotionPlan:
         """Returns a target after (2) and (3)."""
         if self.base is not None:
-            base = plans.single(condition_name(self.base, "base"), self.steps)
+            base = plans.single(condition_name(self.base, "base"), self._count)
             strength = DEFAULT_STRENGTH if self.strength is None else self.strength
-            chosen = plans.emomix(base, chosen, strength)
+            spacing, start = self.spacing or DEFAULT_SPACING, float(self.start or 1.0)
+            grid = time_grid(self._count, start, spacing, sde)
+            chosen = plans.emomix(base, chosen, strength, grid)
         return plans.softened(chosen, NEUTRAL, 1 if self.intensity is None else self.intensity)
 
     def _target(self, times_s: np.ndarray | None) -> plans.EmotionPlan:
         if self.arousal is not None:
-            return plans.single(arousal_name(self.arousal), self.steps)
+            return plans.single(arousal_name(self.arousal), self._count)
         if self.curve is not None:
-            return self.curve.plan(self.steps, times_s)
+            return self.curve.plan(self._count, times_s)
         if self.mix is None:
-            return plans.single(REFERENCE, self.steps)
-        whole = plans.mix(self.mix, self.steps)  # which names what is wrong as the user wrote it
+            return plans.single(REFERENCE, self._count)
+        whole = plans.mix(self.mix, self._count)  # which names what is wrong as the user wrote it
         names = [condition_name(name, "mix") for name in whole.names]
         if len(set(names)) < len(names):  # "arousal 3" and "arousal 3.0"
             raise UsageError(f"mix: found {', '.join(whole.names)}, each is allowed once")
@@ -280,39 +304,6 @@ class Request:
         return plans.guided(chosen, condition_name(self.negative, "negative"), guidance)
 
 
-def _number(value: Any, field: str) -> float | int:
-    """Returns a plain number, still whole where it was written so, or refuses what is none."""
-    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
-        raise _other_type(field, value, "a number")
-    return value if isinstance(value, int) else float(value)
-
-
-def _whole(value: Any, field: str) -> int:
-    try:
-        if isinstance(value, bool | np.bool_):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        raise _other_type(field, value, "a whole number") from None
-
-
-def _check_type(value: Any, kind: type | tuple[type, ...], field: str, allowed: str) -> None:
-    if not isinstance(value, kind):
-        raise _other_type(field, value, allowed)
-
-
-def _other_type(field: str, value: Any, allowed: str) -> UsageError:
-    return UsageError(
-        f"{field}: found {' '.join(repr(value).split()):.80} ({type(value).__name__}), "
-        f"allowed is {allowed}"
-    )
-
-
-def _float(value: float | int | None, default: float | None = None) -> float | None:
-    """Returns a plain number, which JSON can write."""
-    return default if value is None else float(value)
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Resolved:
     """What a request means with a bundle; `resolve` makes it.
@@ -321,12 +312,14 @@ class Resolved:
         request: with nothing left open.
         names: of the conditions, in the order of the plan and of the embeddings.
         mel: says how long a frame is.
+        sde: the forward process.
         known: embedding of every condition that is not heard in a recording.
     """
 
     request: Request
     names: tuple[str, ...]
     mel: MelConfig
+    sde: MeanRevertingSDE
     known: Mapping[str, Float[np.ndarray, " e"]]
 
     def plan(self, frames: int | None = None, first_frame: int = 0) -> plans.EmotionPlan:
@@ -342,9 +335,9 @@ class Resolved:
             changes.
         """
         if frames is None:
-            return self.request.plan()
+            return self.request.plan(sde=self.sde)
         middles = (first_frame + np.arange(frames) + 0.5) * self.mel.hop_samples
-        return self.request.plan(middles / self.mel.sample_rate_hz)
+        return self.request.plan(middles / self.mel.sample_rate_hz, self.sde)
 
     def embeddings(
         self, own: Float[np.ndarray, "b e"], reference: Float[np.ndarray, " e"] | None = None
@@ -381,7 +374,8 @@ def resolve(request: Request, config: BundleConfig, banks: Banks) -> Resolved:
     """
     request.plan()  # before a foreign default is mixed in, so that a message names what was asked
     request = request.filled(config.diffusion)
-    names = request.plan().names
+    sde = MeanRevertingSDE(config.diffusion.beta_0, config.diffusion.beta_1)
+    names = request.plan(sde=sde).names
     wanted = dict.fromkeys([*names, *(name for _, name in request.mentioned())])
     known = {name: banks.condition(name) for name in wanted if name not in HEARD}
-    return Resolved(request, names, config.mel, known)
+    return Resolved(request, names, config.mel, sde, known)

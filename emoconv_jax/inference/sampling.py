@@ -175,7 +175,7 @@ class Sampler:
         if latent == "source":
             own = functools.partial(self._scores, *fixed, lambda _: own_emotion)
             x_start = solvers.invert(
-                self.sde, own, x_source, average_voice, mask, grid, on_step=on_step
+                self.sde, own, x_source, average_voice, mask, grid, solver, on_step
             )
         else:
             x_start = solvers.start_state(

@@ -142,7 +142,7 @@ def test_a_walk_is_what_the_sampler_computes(converter, pair, solver, latent, sp
     assert walk.conditions == 2  # the arousal and null
     grid = walk.grid(steps, spacing)
     state, noise = walk.from_noise(5)
-    state = walk.inverted(grid) if latent == "source" else state
+    state = walk.inverted(grid, solver) if latent == "source" else state
     found = walk(solver, grid, state, noise)
     expected = converter.sampler(
         walk.mel,
@@ -182,7 +182,7 @@ def test_every_section_is_measured_shown_and_drawn(converter, pair, tmp_path):
     assert one["distance_db"] == pytest.approx(np.mean(one["each_db"]))  # the median of two
     assert by_name["heun", "uniform_t", 4]["evaluations"] == 7
     source = {(r["solver"], r["steps"], r["spacing"]): r for r in found["source"]["rows"]}
-    assert source["heun", 4, "log_snr"]["evaluations"] == 7 + 4  # and the inversion
+    assert source["heun", 4, "log_snr"]["evaluations"] == 7 + 8  # and the inversion
     assert source["heun", 4, "uniform_t"]["distance_db"] == 0.0
     brownian = {(r["spacing"], r["steps"]): r for r in found["brownian"]["rows"]}
     assert brownian["uniform_t", 4]["distance_db"] == pytest.approx(0.0, abs=1e-3)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from emoconv_jax.diffusion import plan
+from emoconv_jax.diffusion.grids import time_grid
 from emoconv_jax.errors import UsageError
 
 
@@ -194,3 +195,16 @@ def test_up_to_64_conditions_are_allowed() -> None:
 def test_wrong_requests_are_refused_by_name(build, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         build()
+
+
+def test_the_phases_are_levels_of_noise_where_steps_are_unequal():
+    """T = 5, so that K_max and K_min are 3 and 1: times above .6 of the first are the base's, and
+    those of .2 and less the mixed-in emotion's."""
+    base, target = plan.single("neutral", 5), plan.single("happy", 5)
+    grid = 0.9 * np.array([1.0, 0.61, 0.6, 0.21, 0.2, 0.0])
+    found = plan.emomix(base, target, 0.3, grid)
+    np.testing.assert_allclose(found.weights[:, 1], [0, 0, 0.3, 0.3, 1])
+    for steps in range(1, 60):  # equal steps are EmoMix's own count, whatever start they have
+        base, target = plan.single("neutral", steps), plan.single("happy", steps)
+        uniform = plan.emomix(base, target, 0.3, time_grid(steps, 0.7))
+        np.testing.assert_array_equal(uniform.weights, plan.emomix(base, target, 0.3).weights)

@@ -87,7 +87,7 @@ def test_from_the_source_under_its_own_emotion_the_source_comes_back(
     assert lost < 0.1  # of mels around -5; 50 steps of a network of random weights
     assert change > 2 * lost
     assert back.provenance["request"]["latent"] == "source"
-    assert back.provenance["request"]["solver"] == "ddim"
+    assert back.provenance["request"]["solver"] == "dpmpp_2m"
 
 
 @pytest.mark.slow

@@ -119,13 +119,13 @@ def test_requests_that_make_no_sense_are_usage_errors_before_anything_is_loaded(
         ({"mix": {"happy": None}}, "mix.happy: found None"),
         ({"mix": {3: 1}}, "the key 3 of mix: found 3"),
         ({"arousal": 3, "steps": 2.5}, r"steps: found 2.5 \(float\), allowed is a whole number"),
-        ({"arousal": 3, "steps": None}, "steps: found None"),
+        ({"arousal": 3, "seed": None}, "seed: found None"),
         ({"arousal": 3, "seed": 1.5}, "seed: found 1.5"),
         ({"arousal": 3, "seed": "1"}, "seed: found '1'"),
         ({"arousal": 3, "base": 3}, r"base: found 3 \(int\), allowed is text"),
         ({"arousal": 3, "negative": None}, "negative: found None"),
         ({"arousal": 3, "solver": 1}, "solver: found 1"),
-        ({"arousal": 3, "spacing": None}, "spacing: found None"),
+        ({"arousal": 3, "spacing": 2}, "spacing: found 2"),
         ({"arousal": 3, "latent": ["noise"]}, "latent: found"),
         ({"arousal": 3, "base": "sad", "strength": "half"}, "strength: found 'half'"),
         ({"arousal": 3, "intensity": 1j}, "intensity: found 1j"),
@@ -323,20 +323,19 @@ def test_notes_say_what_was_changed_and_which_weights_are_used():
 
 def test_what_a_request_leaves_open_is_the_bundles_own(banks):
     config = dataclasses.replace(CONFIG, diffusion=DiffusionConfig(latent="source", start=0.7))
-    found = resolve(Request(arousal=3, steps=10), config, banks).request
-    assert (found.latent, found.start, found.solver, found.evaluations) == (
-        "source",
-        0.7,
-        "ddim",
-        20,
-    )
-    found = resolve(Request(arousal=3, steps=10, latent="noise", start=1), config, banks).request
-    assert (found.latent, found.start, found.solver, found.evaluations) == (
-        "noise",
-        1.0,
-        "maximum_likelihood",
-        10,
-    )
+
+    def left_open(**fields):
+        found = resolve(Request(arousal=3, **fields), config, banks).request
+        run = found.solver, found.steps, found.spacing, found.evaluations
+        return found.latent, found.start, *run
+
+    assert left_open() == ("source", 0.7, "dpmpp_2m", 10, "log_snr", 20)
+    assert left_open(steps=4, solver="ddim") == ("source", 0.7, "ddim", 4, "uniform_t", 8)
+    assert left_open(solver="heun") == ("source", 0.7, "heun", 30, "uniform_t", 60)
+    noise = left_open(latent="noise", start=1)
+    assert noise == ("noise", 1.0, "maximum_likelihood", 30, "uniform_t", 30)
+    own = left_open(latent="noise", solver="dpmpp_2m", spacing="uniform_t")
+    assert own == ("noise", 0.7, "dpmpp_2m", 10, "uniform_t", 10)
     with pytest.raises(UsageError, match="euler_maruyama"):  # only the bundle says "source"
         resolve(Request(arousal=3, solver="euler_maruyama"), config, banks)
 
