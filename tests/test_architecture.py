@@ -40,7 +40,7 @@ SIBLINGS = {("training", "pipeline"), ("config", "errors"), ("files", "errors")}
 OWNERS = {
     "soundfile": ("audio/",),
     "soxr": ("audio/",),
-    "librosa": ("audio/",),
+    "librosa": ("audio/", "bench/comparison/theirs.py"),
     "webrtcvad": ("audio/",),
     "pyloudnorm": ("audio/",),
     "flax.linen": ("models/",),

@@ -1,7 +1,8 @@
 """Times parts of emoconv on this machine. Let nothing else run beside it.
 
-usage: emoconv bench [score_network] [--bundle BUNDLE] [--seconds 5] [--rounds 9]
-       emoconv bench encoders [--seconds 5] [--rounds 9]
+usage: emoconv bench [pytorch] [--only cases,memory,scaling,devices] [--out FILE.json]
+                     [--cases forward,training,...] [--widths 64,256] [--rounds 5]
+                     [--compute float32] [--most_tflop N] [--diffvc DIR] [--notorch_compile]
        emoconv bench batches [--features FEATURES]
        emoconv bench preparation --corpus CORPUS [--utterances 100]
        emoconv bench training [--config configs/paper.py:score_network] [--config.FIELD VALUE ...]
@@ -14,12 +15,16 @@ usage: emoconv bench [score_network] [--bundle BUNDLE] [--seconds 5] [--rounds 9
                      [--at 4,6,10,20,30,50] [--reference_steps 500] [--seeds 16] [--guidance W]
                      [--nolisten]
 
-score_network  one evaluation beside its PyTorch twin, in alternating runs. Both have the same
-               random weights at the bundle's sizes and the same input; the outputs are compared
-               first. Needs PyTorch (extra `bench`).
-encoders       one pass of wav2vec2, of the speaker and the average-voice encoder and of the
-               emotion recogniser, each at its published size with random weights, beside PyTorch
-               (extra `bench`).
+pytorch        the same weights here and in PyTorch (extra `bench`), in alternating runs: the score
+               network forward, its training step with Adam and 30 steps of sampling at --widths,
+               average_voice, wav2vec2, speaker, recogniser, hifigan, and the mel beside librosa's.
+               Time, ratio (below 1: emoconv is faster), also to torch.compile where there is a
+               compiler, rate, share of the fastest matrix product, compile time, difference of the
+               outputs; `memory` of each side alone; `scaling` with frames, batch and conditions;
+               simulated `devices`. On a CPU cases of more than 10 TFLOP are left out unless
+               --most_tflop says otherwise. With --diffvc the original code runs in place of the
+               twin, from your checkout of huawei-noah/Speech-Backbones (needs einops). A table,
+               FILE.json and FILE.png.
 batches        crops per second of the plain and the tf.data reader, and seconds to the first batch
                at step 0 and at step 1 000 000; of FEATURES, else of a made-up store, also of one
                with 150 000 utterances. tf.data needs the extra `tensorflow`.
@@ -40,13 +45,12 @@ solvers        quality against steps on both spacings: distance of the determini
                --seconds; without it the project's sample alone. Guidance is 1 from noise and the
                bundle's own from the source.
 
-Of the last two, a FILE.json keeps the sections that a later run with --only leaves out.
+A FILE.json of pytorch, conversion or solvers keeps the sections that a later run with --only leaves
+out.
 """
 
 import math
-import os
 import pathlib
-import statistics
 import tempfile
 
 from absl import flags as absl_flags
@@ -59,6 +63,7 @@ from emoconv_jax.errors import EmoconvError, UsageError
 
 PAPER = "configs/paper.py:score_network"
 SAID = "The queen wore a purple gown and a silver chain."  # in the sample
+MOST_TFLOP = 10.0  # of a case on a CPU, which does some 0.1 in a second
 MANY = 150_000  # utterances: the size of MSP-Podcast, and of a thousand hours of long ones
 
 
@@ -78,7 +83,7 @@ def define(flags: absl_flags.FlagValues) -> None:
         flag_values=flags,
     )
     whole = absl_flags.DEFINE_integer
-    whole("rounds", None, "of measurement (9; of conversion 3)", 1, flag_values=flags)
+    whole("rounds", None, "of measurement (5; of conversion 3)", 1, flag_values=flags)
     absl_flags.DEFINE_string("features", None, "an encoded feature folder", flag_values=flags)
     absl_flags.DEFINE_string("corpus", None, "what `prepare` reads", flag_values=flags)
     whole("utterances", None, "to prepare (100), or of solvers (2)", 1, flag_values=flags)
@@ -94,6 +99,13 @@ def define(flags: absl_flags.FlagValues) -> None:
     )
     absl_flags.DEFINE_string("out", None, "gets the figures as JSON", flag_values=flags)
     absl_flags.DEFINE_list("only", None, "sections to measure (all)", flag_values=flags)
+    absl_flags.DEFINE_list("cases", None, "of the comparison (all)", flag_values=flags)
+    absl_flags.DEFINE_list("widths", None, "of the score network (64,256)", flag_values=flags)
+    absl_flags.DEFINE_float(
+        "most_tflop", None, "of a case; larger ones are left out", 0, flag_values=flags
+    )
+    absl_flags.DEFINE_string("diffvc", None, "DiffVC's original code", flag_values=flags)
+    absl_flags.DEFINE_bool("torch_compile", True, "beside eager PyTorch", flag_values=flags)
     absl_flags.DEFINE_list("at", None, "numbers of solver steps", flag_values=flags)
     absl_flags.DEFINE_string("source", SAMPLE, "a clip to convert", flag_values=flags)
     absl_flags.DEFINE_float("minutes", 10.0, "of the long file", 0.01, 60.0, flag_values=flags)
@@ -114,59 +126,46 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
         The exit code.
     """
     parts = {
-        "score_network": _score_network,
-        "encoders": _encoders,
+        "pytorch": _pytorch,
         "batches": _batches,
         "preparation": _preparation,
         "training": _training,
         "conversion": _conversion,
         "solvers": _solvers,
     }
-    name, *more = positional or ["score_network"]
+    name, *more = positional or ["pytorch"]
     if name not in parts or more:
         raise UsageError(f"{' '.join(positional)}: allowed is one of {', '.join(parts)}")
     parts[name](flags)
     return 0
 
 
-def _score_network(flags: absl_flags.FlagValues) -> None:
+def _pytorch(flags: absl_flags.FlagValues) -> None:
+    import jax
+
+    from emoconv_jax.bench.comparison.cases import KINDS, WIDTHS
+    from emoconv_jax.bench.comparison.cases import cases as cases_of
+
+    kinds = tuple(flags.cases or KINDS)
+    widths = _whole(flags.widths, WIDTHS, "--widths")
+    cases_of(kinds, widths)  # refuses before PyTorch is imported
     try:
-        from emoconv_jax.bench.score_network import compare
+        from emoconv_jax.bench.comparison.diffvc import estimator_of
+        from emoconv_jax.bench.comparison.measuring import Settings
+        from emoconv_jax.bench.comparison.sections import SECTIONS, measure
+        from emoconv_jax.bench.twins.score_network import ScoreNetworkTwin
     except ModuleNotFoundError as error:
         raise _lacking(error) from None
-    from emoconv_jax.bundles.format import read_config
-
-    config = read_config(pathlib.Path(flags.bundle)).score_network
-    seconds, rounds = _clip(flags)
-    found = compare(config, seconds, rounds, threads=os.cpu_count() or 1)
-    print(f"score network, width {config.width}, {found.frames} frames, {os.cpu_count()} cores")
-    print(f"greatest difference of the outputs: {found.difference:.1e}")
-    for name, times in (("emoconv", found.ours_s), ("PyTorch twin", found.twin_s)):
-        median, low, high = statistics.median(times), min(times), max(times)
-        print(f"{name:<14}{median * 1e3:8.1f} ms   ({low * 1e3:.1f} .. {high * 1e3:.1f})")
-    print(f"ratio of medians: {found.ratio:.2f} (ours computes {found.padded_frames} frames)")
-
-
-def _encoders(flags: absl_flags.FlagValues) -> None:
-    try:
-        from emoconv_jax.bench.encoders import ENCODERS, compare
-    except ModuleNotFoundError as error:
-        raise _lacking(error) from None
-    seconds, rounds = _clip(flags)
-    print(f"{seconds:g} s, {os.cpu_count()} cores, medians of {rounds} (ms)")
-    print(f"{'':<16}{'emoconv':>10}{'PyTorch':>10}{'ratio':>8}   greatest difference")
-    for name in ENCODERS:
-        found = compare(name, seconds, rounds, threads=os.cpu_count() or 1)
-        ours, twin = (statistics.median(times) * 1e3 for times in (found.ours_s, found.twin_s))
-        print(
-            f"{name:<16}{ours:>10.1f}{twin:>10.1f}{found.ratio:>8.2f}   "
-            f"{found.difference:.1e} of {found.scale:.2g}"
-        )
-
-
-def _clip(flags: absl_flags.FlagValues) -> tuple[float, int]:
-    """Returns the seconds of the input and the rounds, for the parts that time a network."""
-    return flags.seconds or 5.0, flags.rounds or 9
+    sections, out = _sections(flags, SECTIONS), _out(flags)
+    most = flags.most_tflop or (MOST_TFLOP if jax.default_backend() == "cpu" else math.inf)
+    settings = Settings(
+        rounds=flags.rounds or 5,
+        compute="bfloat16" if flags.compute == "bfloat16" else "float32",
+        compile=flags.torch_compile,
+        estimator=estimator_of(pathlib.Path(flags.diffvc)) if flags.diffvc else ScoreNetworkTwin,
+        most_tflop=most,
+    )
+    measure(settings, sections, kinds, widths, flags.diffvc, out)
 
 
 def _lacking(error: ModuleNotFoundError) -> EmoconvError:
@@ -236,7 +235,7 @@ def _conversion(flags: absl_flags.FlagValues) -> None:
     settings = Settings(
         audio,
         rounds=flags.rounds or 3,
-        steps=_at(flags, STEPS),
+        steps=_whole(flags.at, STEPS, "--at"),
         run_steps=flags.steps or 10,
         minutes=flags.minutes,
     )
@@ -251,7 +250,7 @@ def _solvers(flags: absl_flags.FlagValues) -> None:
 
     sections, out = _sections(flags, SECTIONS), _out(flags)
     settings = Settings(
-        steps=_at(flags, STEPS),
+        steps=_whole(flags.at, STEPS, "--at"),
         reference_steps=flags.reference_steps,
         seeds=flags.seeds,
         guidance=flags.guidance,
@@ -276,14 +275,16 @@ def _sections(flags: absl_flags.FlagValues, known: tuple[str, ...]) -> tuple[str
     return tuple(flags.only or known)
 
 
-def _at(flags: absl_flags.FlagValues, usual: tuple[int, ...]) -> tuple[int, ...]:
-    """Returns the numbers of steps to measure at, rising."""
+def _whole(given: list[str] | None, usual: tuple[int, ...], name: str) -> tuple[int, ...]:
+    """Returns whole numbers of a flag, rising."""
     try:
-        found = sorted({int(number) for number in flags.at or usual})
+        found = sorted({int(number) for number in given or usual})
     except ValueError:
-        raise UsageError(f"--at: found {','.join(flags.at)}, needed are whole numbers") from None
+        raise UsageError(
+            f"{name}: found {','.join(given or ())}, needed are whole numbers"
+        ) from None
     if found[0] < 1:
-        raise UsageError(f"--at: found {found[0]}, at least 1 is needed")
+        raise UsageError(f"{name}: found {found[0]}, at least 1 is needed")
     return tuple(found)
 
 

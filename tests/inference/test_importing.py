@@ -15,9 +15,10 @@ from emoconv_jax.audio.mel import log_mel
 from emoconv_jax.audio.resampling import resample
 from emoconv_jax.bench.twins.average_voice import AverageVoiceTwin
 from emoconv_jax.bench.twins.score_network import ScoreNetworkTwin
+from emoconv_jax.bench.twins.shaken import shaken
 from emoconv_jax.bench.twins.speaker import SpeakerEncoderTwin
 from emoconv_jax.bench.twins.vocoder import VocoderTwin
-from emoconv_jax.bench.twins.wav2vec2 import DimensionalTwin, shaken
+from emoconv_jax.bench.twins.wav2vec2 import DimensionalTwin
 from emoconv_jax.bundles.format import BundleConfig, Roles, read_config, write_bundle
 from emoconv_jax.bundles.parts import load_variables, network_of
 from emoconv_jax.cli.main import main

@@ -9,7 +9,8 @@ import torch
 import transformers
 from tiny_bundle import WAV2VEC2
 
-from emoconv_jax.bench.twins.wav2vec2 import DimensionalTwin, shaken
+from emoconv_jax.bench.twins.shaken import shaken
+from emoconv_jax.bench.twins.wav2vec2 import DimensionalTwin
 from emoconv_jax.config import Wav2Vec2Config
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.models.wav2vec2 import (

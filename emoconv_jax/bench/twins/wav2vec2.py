@@ -54,18 +54,3 @@ def hugging_face(config: Wav2Vec2Config) -> transformers.Wav2Vec2Config:
     sizes: dict[str, Any] = {"num_labels": config.dimensions}
     sizes |= {theirs: getattr(config, ours) for theirs, (ours, _) in SIZES.items()}
     return transformers.Wav2Vec2Config(**sizes)
-
-
-def shaken(twin: nn.Module, seed: int = 0) -> nn.Module:
-    """Returns the twin for inference, its scales, shifts and biases no longer 1 and 0.
-
-    Args:
-        twin: any module; it is changed.
-        seed: of the draws.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in twin.parameters():
-            if parameter.ndim == 1:
-                parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
-    return twin.eval()

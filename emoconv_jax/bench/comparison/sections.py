@@ -1,0 +1,99 @@
+"""The comparison with PyTorch, section by section.
+
+cases     every case beside PyTorch: time, ratio, rate, compile time, difference of the outputs
+memory    the most memory that either side holds, alone in a process, for training and sampling
+scaling   cost against frames, batch and number of conditions
+devices   the sampler on simulated devices of one CPU
+"""
+
+import dataclasses
+import importlib.metadata
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from emoconv_jax.bench.comparison.alone import peak_of
+from emoconv_jax.bench.comparison.cases import KINDS, WIDTHS, Case, cases
+from emoconv_jax.bench.comparison.measuring import (
+    Settings,
+    compare,
+    measured_ceiling,
+    torch_device,
+)
+from emoconv_jax.bench.comparison.scaling import growth, simulated
+from emoconv_jax.bench.comparison.table import draw, row_text, table
+from emoconv_jax.bench.report import check_out, save_section
+from emoconv_jax.files import read_json
+
+SECTIONS = ("cases", "memory", "scaling", "devices")
+REMEMBERED = (("training", 4), ("sampling", 4))  # kinds and batches of `memory`
+
+
+def measure(
+    settings: Settings,
+    sections: Sequence[str] = SECTIONS,
+    kinds: tuple[str, ...] = KINDS,
+    widths: tuple[int, ...] = WIDTHS,
+    folder: str | None = None,
+    out: pathlib.Path | None = None,
+    log: Callable[[str], None] = print,
+) -> dict[str, dict[str, Any]]:
+    """Measures sections, one after the other.
+
+    Args:
+        settings: how to compare.
+        sections: of SECTIONS.
+        kinds: of the cases.
+        widths: of the score network; scaling and devices take the first.
+        folder: of DiffVC's original code, where it stands in for the twin.
+        out: gets the report as JSON after each section, whose other sections stay; a PNG of it lies
+            beside it.
+        log: takes tables.
+
+    Returns:
+        Section -> its figures.
+
+    Raises:
+        UsageError: unknown kinds or impossible widths.
+        EmoconvError: an `out` that is no report, or a process that failed.
+        OSError: it cannot be written.
+    """
+    check_out(out)
+    chosen, device = cases(kinds, widths), torch_device()
+    about = {
+        "pytorch": importlib.metadata.version("torch"),
+        "pytorch_device": device,
+        "original": folder is not None,
+        "compute": settings.compute,
+        "rounds": settings.rounds,
+    }
+    found: dict[str, dict[str, Any]] = {}
+    for name in sections:
+        if name == "cases":
+            ceiling = measured_ceiling(settings.compute)
+            rows = compare(chosen, settings, lambda row, top=ceiling: log(row_text(row, top)))
+            figures: dict[str, Any] = {"ceiling": ceiling, "rows": rows}
+        elif name == "memory":
+            figures = {"rows": _memory(chosen, settings, folder)}
+        elif name == "scaling":
+            plain = dataclasses.replace(settings, compile=False)
+            figures = growth(widths[0], plain)
+        else:
+            figures = {"rows": simulated(widths[0], settings.rounds)}
+        found[name] = about | figures
+        save_section(out, name, found[name])
+        log(table(name, found[name]))
+    if out is not None:
+        draw(read_json(out, "expected a report"), out.with_suffix(".png"))
+    return found
+
+
+def _memory(chosen: list[Case], settings: Settings, folder: str | None) -> list[dict[str, Any]]:
+    rows = []
+    for case in chosen:
+        if (case.kind, case.batch) in REMEMBERED:
+            row: dict[str, Any] = {"name": case.name}
+            for side in ("ours", "pytorch"):
+                row[side] = peak_of(side, case, settings.compute, folder)
+            rows.append(row)
+    return rows
