@@ -30,9 +30,9 @@ def table(section: str, found: Mapping[str, Any]) -> str:
         section: its name.
         found: its figures, of `solvers.Bench.run`.
     """
-    rows, count = found["rows"], len(found["utterances"])
+    rows = found["rows"]
     steps = sorted({row["steps"] for row in rows})
-    lines = [f"{section}: {count} utterances, guidance {found['settings']['guidance']:g}"]
+    lines = [f"{section}: {_counted(found)}, guidance {found['settings']['guidance']:g}"]
     for key, (title, style) in FIGURES.items():
         if all(row.get(key) is None for row in rows):
             continue
@@ -53,6 +53,11 @@ def table(section: str, found: Mapping[str, Any]) -> str:
         moved = statistics.median(found["source_to_reference_db"])
         lines.append(f"the reference is {moved:.1f} dB from the source")
     return "\n".join(lines + found["notes"])
+
+
+def _counted(found: Mapping[str, Any]) -> str:
+    count = len(found["utterances"])
+    return f"{count} utterance{'' if count == 1 else 's'}"
 
 
 def _cell(value: float | None, style: str) -> str:
@@ -76,7 +81,7 @@ def draw(report: Mapping[str, Any], path: pathlib.Path) -> None:
     for name in distances:
         axis = axes.pop(0)
         _lines(axis, report[name]["rows"], "distance_db")
-        axis.set_title(f"{name} ({len(report[name]['utterances'])} utterances)")
+        axis.set_title(f"{name} ({_counted(report[name])})")
         axis.set_ylabel("log-mel distance to the limit (dB)")
     if "posterior" in report:
         rows = report["posterior"]["rows"]
