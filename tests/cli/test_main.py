@@ -104,7 +104,7 @@ def test_a_question_loads_nothing_heavy_and_takes_under_a_second(question):
         (["evaluate", "x"], "x: unexpected argument"),
         (["evaluate"], "--features: missing"),
         (["demo", "a.wav", "b.wav"], "b.wav: one file at a time"),
-        (["bench", "x"], "x: allowed is one of score_network, encoders, batches"),
+        (["bench", "x"], "x: allowed is one of pytorch, batches, preparation"),
         (["bench", "preparation"], "--corpus: missing"),
     ],
 )
