@@ -2,7 +2,8 @@
 
     python -m emoconv_jax.bench.comparison.alone '{"side": "ours", "case": {...}, ...}'
 
-The other side's library is never imported, so that it does not count.
+PyTorch is never imported for ours. JAX is imported on both sides, since the package's types need
+it, but computes nothing on PyTorch's; what its import holds counts on both.
 """
 
 import json
