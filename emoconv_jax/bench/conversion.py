@@ -232,7 +232,7 @@ def long_file(folder: str, settings: Settings) -> list[dict[str, Any]]:
         write_audio(source, tiled(settings.audio, 60 * settings.minutes, rate_hz), rate_hz)
         words = ["convert", str(source), "--out", f"{place}/out", "--bundle", folder]
         words += ["--arousal", str(AROUSAL), "--steps", str(settings.run_steps)]
-        spent_s, peak_bytes = watched([sys.executable, "-m", "emoconv_jax.cli.main", *words])
+        spent_s, peak_bytes, _ = watched([sys.executable, "-m", "emoconv_jax.cli.main", *words])
     return [
         {
             "minutes": settings.minutes,

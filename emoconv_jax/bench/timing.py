@@ -18,10 +18,11 @@ from emoconv_jax.errors import EmoconvError
 _WATCH = """
 import json, resource, subprocess, sys, time
 begin = time.perf_counter()
-code = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode
+done = subprocess.run(sys.argv[1:], stdout=subprocess.PIPE, text=True)
 spent = time.perf_counter() - begin
 peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-print(json.dumps([code, spent, peak if sys.platform == "darwin" else peak * 1024]))
+peak = peak if sys.platform == "darwin" else peak * 1024
+print(json.dumps([done.returncode, spent, peak, done.stdout]))
 """
 
 Name = TypeVar("Name")
@@ -78,21 +79,21 @@ def in_turn(jobs: Mapping[Name, Callable[[], Any]], rounds: int, label: str) -> 
     return {name: Times(tuple(runs_s)) for name, runs_s in found.items()}
 
 
-def watched(command: Sequence[str]) -> tuple[float, int]:
+def watched(command: Sequence[str]) -> tuple[float, int, str]:
     """Runs a command.
 
     Args:
         command: its words.
 
     Returns:
-        Its seconds, and the greatest memory that it held, in bytes.
+        Its seconds, the greatest memory that it held, in bytes, and what it printed.
 
     Raises:
         EmoconvError: it failed.
     """
     words = [sys.executable, "-c", _WATCH, *command]
     done = subprocess.run(words, stdout=subprocess.PIPE, text=True, check=True)
-    code, spent_s, peak_bytes = json.loads(done.stdout)
+    code, spent_s, peak_bytes, printed = json.loads(done.stdout)
     if code:
         raise EmoconvError(f"{' '.join(command)}: ended with exit code {code}")
-    return spent_s, peak_bytes
+    return spent_s, peak_bytes, printed

@@ -36,8 +36,9 @@ def test_a_clip_is_repeated_or_cut_to_length():
 def test_a_commands_memory_is_its_own():
     """This process, with JAX in it, holds more than the first of the two; the second asks for 300
     MB and touches them."""
-    _, small = watched([sys.executable, "-c", "pass"])
-    spent_s, large = watched([sys.executable, "-c", "x = bytearray(b'1') * 300_000_000"])
+    _, small, printed = watched([sys.executable, "-c", "print('words', 1)"])
+    spent_s, large, _ = watched([sys.executable, "-c", "x = bytearray(b'1') * 300_000_000"])
+    assert printed == "words 1\n"
     assert 1e6 < small < 1e8
     assert 3e8 < large < 4.5e8
     assert spent_s > 0

@@ -4,7 +4,10 @@
     (2)  share of the ceiling = achieved rate / the fastest matrix product seen on the device
 
 FLOP are those that PyTorch counts in the twin, for both sides: what one of them saves by a better
-order of products is its gain, not less work. Outputs are compared before anything is timed.
+order of products is its gain, not less work. Outputs are compared before anything is timed, and
+where they differ there is no time:
+
+    (3)  greatest difference <= TOLERANCE x greatest output, of either
 """
 
 import dataclasses
@@ -23,10 +26,12 @@ from tqdm import tqdm
 from emoconv_jax.bench.comparison import ours, theirs
 from emoconv_jax.bench.comparison.cases import Case
 from emoconv_jax.bench.twins.score_network import ScoreNetworkTwin
+from emoconv_jax.errors import EmoconvError
 
 IMAGES = ("forward", "training", "sampling", "average_voice", "recogniser")  # have channels last
 CEILING_SIZES = {"cpu": 2048, "gpu": 8192}  # rows of the square matrices
 CEILING_RUNS = 8
+TOLERANCE = {"float32": 1e-4, "bfloat16": 0.05}  # 8 bits of mantissa, through some forty layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +91,9 @@ def compare(
 
     Returns:
         One row per case, as `_compared` describes it; of one that is left out only name and FLOP.
+
+    Raises:
+        EmoconvError: the outputs of a case are not the same on both sides.
     """
     rows = []
     with tqdm(total=len(cases), desc="cases") as bar:
@@ -127,6 +135,7 @@ def _compared(case: Case, settings: Settings) -> dict[str, Any]:
     first_s, found = {}, {}
     for name, run in sides.items():
         first_s[name], found[name] = _timed(run)
+    difference, scale = _difference(case, found["ours"], found["eager"], settings.compute)
     second_s = {name: _timed(run)[0] for name, run in sides.items()}
     if "channels_last" in sides:
         slower = max("eager", "channels_last", key=lambda name: second_s[name])
@@ -144,7 +153,6 @@ def _compared(case: Case, settings: Settings) -> dict[str, Any]:
         for name, run in sides.items():
             times[name].append(_timed(run)[0])
     layout = "channels_last" if "channels_last" in times else "eager"
-    pairs = list(zip(found["ours"], found["eager"], strict=True))
     ratio = statistics.median(times["ours"]) / statistics.median(times[layout])
     compiled = times.get("compiled")
     return {
@@ -156,10 +164,29 @@ def _compared(case: Case, settings: Settings) -> dict[str, Any]:
         "compiled_ratio": (
             statistics.median(times["ours"]) / statistics.median(compiled) if compiled else None
         ),
-        "difference": max(float(np.abs(a - b).max()) for a, b in pairs),
-        "scale": max(float(np.abs(b).max()) for _, b in pairs),
+        "difference": difference,
+        "scale": scale,
         "first_s": {"ours": first_s["ours"], "compiled": first_s.get("compiled")},
     }
+
+
+def _difference(
+    case: Case, found: list[np.ndarray], expected: list[np.ndarray], compute: str
+) -> tuple[float, float]:
+    """Returns both numbers of (3), and checks it.
+
+    Raises:
+        EmoconvError: (3) does not hold.
+    """
+    pairs = list(zip(found, expected, strict=True))
+    difference = max(float(np.abs(a - b).max()) for a, b in pairs)
+    scale = max(float(np.abs(b).max()) for _, b in pairs)
+    if not difference <= TOLERANCE[compute] * scale:
+        raise EmoconvError(
+            f"{case.name}: the outputs differ by {difference:.2g}, the greatest is {scale:.2g}; "
+            f"allowed in {compute} is {TOLERANCE[compute]:g} of it"
+        )
+    return difference, scale
 
 
 def _timed(run: Callable[[], list[np.ndarray]]) -> tuple[float, list[np.ndarray]]:

@@ -21,7 +21,7 @@ from emoconv_jax.bench.comparison.measuring import (
     torch_device,
 )
 from emoconv_jax.bench.comparison.scaling import growth, simulated
-from emoconv_jax.bench.comparison.table import draw, row_text, table
+from emoconv_jax.bench.comparison.table import draw, head_text, row_text, table
 from emoconv_jax.bench.report import check_out, save_section
 from emoconv_jax.files import read_json
 
@@ -55,7 +55,7 @@ def measure(
 
     Raises:
         UsageError: unknown kinds or impossible widths.
-        EmoconvError: an `out` that is no report, or a process that failed.
+        EmoconvError: an `out` that is no report, sides that differ, or a process that failed.
         OSError: it cannot be written.
     """
     check_out(out)
@@ -70,9 +70,11 @@ def measure(
     found: dict[str, dict[str, Any]] = {}
     for name in sections:
         if name == "cases":
-            ceiling = measured_ceiling(settings.compute)
-            rows = compare(chosen, settings, lambda row, top=ceiling: log(row_text(row, top)))
-            figures: dict[str, Any] = {"ceiling": ceiling, "rows": rows}
+            figures: dict[str, Any] = {"ceiling": measured_ceiling(settings.compute)}
+            log(head_text(about | figures))
+            figures["rows"] = compare(
+                chosen, settings, lambda row, top=figures["ceiling"]: log(row_text(row, top))
+            )
         elif name == "memory":
             figures = {"rows": _memory(chosen, settings, folder)}
         elif name == "scaling":
@@ -82,7 +84,8 @@ def measure(
             figures = {"rows": simulated(widths[0], settings.rounds)}
         found[name] = about | figures
         save_section(out, name, found[name])
-        log(table(name, found[name]))
+        if name != "cases":  # whose rows are logged as they come
+            log(table(name, found[name]))
     if out is not None:
         draw(read_json(out, "expected a report"), out.with_suffix(".png"))
     return found

@@ -41,6 +41,20 @@ def row_text(row: Mapping[str, Any], ceiling: float) -> str:
     )
 
 
+def head_text(about: Mapping[str, Any]) -> str:
+    """Returns what stands above the cases: how they were measured, and HEAD.
+
+    Args:
+        about: of the section `cases`.
+    """
+    other = "DiffVC's own code" if about["original"] else "twins"
+    return (
+        f"medians of {about['rounds']} alternating runs (ms), {about['compute']}; PyTorch "
+        f"{about['pytorch']} ({other}, {about['pytorch_device']}); the fastest matrix product "
+        f"does {about['ceiling'] / 1e9:.0f} GFLOP/s\n{HEAD}"
+    )
+
+
 def table(section: str, found: Mapping[str, Any]) -> str:
     """Returns a section's figures as lines of text.
 
@@ -49,17 +63,13 @@ def table(section: str, found: Mapping[str, Any]) -> str:
         found: its figures, of `sections.measure`.
     """
     if section == "cases":
-        ceiling = found["ceiling"]
-        other = "DiffVC's own code" if found["original"] else "twins"
-        lines = [
-            f"medians of {found['rounds']} alternating runs (ms), {found['compute']}; PyTorch "
-            f"{found['pytorch']} ({other}, {found['pytorch_device']}); the fastest matrix product "
-            f"does {ceiling / 1e9:.0f} GFLOP/s",
-            HEAD,
-        ]
-        return "\n".join(lines + [row_text(row, ceiling) for row in found["rows"]])
+        return "\n".join(
+            [head_text(found), *(row_text(r, found["ceiling"]) for r in found["rows"])]
+        )
     if section == "memory":
-        lines = [f"{'peak memory alone (GB)':<34}{'emoconv':>10}{'PyTorch':>10}{'ratio':>7}"]
+        lines = [
+            f"{'memory beyond the imports (GB)':<34}{'emoconv':>10}{'PyTorch':>10}{'ratio':>7}"
+        ]
         for row in found["rows"]:
             ours, theirs = (row[side]["peak_bytes"] for side in ("ours", "pytorch"))
             lines.append(
