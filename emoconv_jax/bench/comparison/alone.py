@@ -54,7 +54,7 @@ def _run(asked: dict[str, Any]) -> dict[str, int | None]:
     return run(Case(*asked["case"]), asked["compute"], asked["folder"])
 
 
-def _ours(case: Case, compute: str, _: str | None) -> dict[str, int | None]:
+def _ours(case: Case, compute: str, _folder: str | None) -> dict[str, int | None]:
     import jax
 
     from emoconv_jax.bench.comparison import ours

@@ -7,6 +7,7 @@ That code is run, so the folder must be trusted; nothing of it is part of this p
 import importlib
 import pathlib
 import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -33,13 +34,17 @@ def estimator_of(folder: pathlib.Path) -> Callable[[ScoreNetworkConfig], torch.n
             break
     else:
         raise EmoconvError(f"{folder}: no model/diffusion.py; expected a checkout of DiffVC")
-    sys.path.insert(0, str(root.resolve()))
+    # the package's own start imports all of DiffVC, and torchaudio with it
+    package = types.ModuleType("model")
+    package.__path__ = [str(root.resolve() / "model")]
+    sys.modules["model"] = package
     try:
         original = importlib.import_module("model.diffusion").GradLogPEstimator
     except ModuleNotFoundError as error:
         raise EmoconvError(f"{root}: needs {error.name}, which is not installed") from None
     finally:
-        sys.path.pop(0)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "model"]:
+            del sys.modules[name]
     return lambda config: _Original(original, config)
 
 
