@@ -1,0 +1,87 @@
+"""Winograd's convolutions against PyTorch's direct ones in float64, and where they are used."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from emoconv_jax.models import winograd
+from emoconv_jax.models.convolution import convolution
+
+GENERATOR = np.random.default_rng(0)
+TOLERANCE = 3e-6  # of the greatest value: sums of 3 x 3 x 40 products in float32
+
+
+def _draw(*shape):
+    return GENERATOR.standard_normal(shape).astype(np.float32)
+
+
+def _channels_first(array):
+    return torch.from_numpy(np.moveaxis(array, -1, 1).astype(np.float64))
+
+
+def _near(found, expected):
+    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("padding", [(1, 1), (0, 0), (2, 0)])
+@pytest.mark.parametrize("size", [(8, 6), (7, 5), (3, 4)])
+def test_the_convolution_and_both_gradients_are_pytorchs(size, padding):
+    x, kernel = _draw(2, *size, 40), _draw(3, 3, 40, 32)
+    direct = _channels_first(x).requires_grad_()
+    weight = torch.from_numpy(kernel.transpose(3, 2, 0, 1).astype(np.float64)).requires_grad_()
+    expected = torch.nn.functional.conv2d(direct, weight, padding=padding)
+    wanted = torch.autograd.grad(torch.sin(expected).sum(), (direct, weight))
+
+    def ours(x, kernel):
+        y = convolution(x, kernel, padding=padding)
+        return jnp.sin(y).sum(), y
+
+    (_, found), gradients = jax.value_and_grad(ours, (0, 1), has_aux=True)(
+        jnp.asarray(x), jnp.asarray(kernel)
+    )
+    _near(found, np.moveaxis(expected.detach().numpy(), 1, -1))
+    # the sine's slope at outputs of some 20 has their rounding
+    wanted_x, wanted_kernel = np.moveaxis(wanted[0].numpy(), 1, -1), wanted[1].numpy()
+    for one, other in (
+        (gradients[0], wanted_x),
+        (gradients[1].transpose(3, 2, 0, 1), wanted_kernel),
+    ):
+        np.testing.assert_allclose(one, other, rtol=0, atol=2e-5 * np.abs(other).max())
+
+
+def test_it_saves_products():
+    """16 products stand for 4 x 9; the sums around them are some 20 for each of 2 x 64 a position,
+    the kernel's 16 x 9 x 2 for each of 64 x 64."""
+    x, kernel = jnp.zeros((1, 64, 64, 64)), jnp.zeros((3, 3, 64, 64))
+
+    def flop(function):
+        told = jax.jit(function).lower(x, kernel).compile().cost_analysis()
+        assert told is not None
+        return told["flops"]
+
+    direct = 2 * 9 * 64 * 64 * 64 * 64
+    assert 4 / 9 < flop(lambda x, kernel: convolution(x, kernel, padding=1)) / direct < 0.55
+
+
+@pytest.mark.parametrize(
+    ("kernel", "dtype", "stride", "dilation"),
+    [
+        ((3, 3, 31, 64), jnp.float32, 1, 1),
+        ((3, 3, 64, 31), jnp.float32, 1, 1),
+        ((3, 3, 64, 64), jnp.bfloat16, 1, 1),
+        ((3, 3, 64, 64), jnp.float32, 2, 1),
+        ((3, 3, 64, 64), jnp.float32, 1, 2),
+        ((5, 3, 64, 64), jnp.float32, 1, 1),
+        ((3, 64, 64), jnp.float32, 1, 1),
+    ],
+)
+def test_other_convolutions_are_direct(kernel, dtype, stride, dilation):
+    rank = len(kernel) - 2
+    x, weight = jnp.zeros((1, *(16,) * rank, kernel[-2]), dtype), jnp.zeros(kernel, dtype)
+    assert not winograd.suits(x, weight, stride, dilation)
+    said = str(jax.make_jaxpr(lambda x, w: convolution(x, w, stride, 1, dilation))(x, weight))
+    assert "conv_general_dilated" in said
+    usual = jnp.zeros((1, 16, 16, 64)), jnp.zeros((3, 3, 64, 64))
+    assert "conv_general_dilated" not in str(jax.make_jaxpr(convolution)(*usual))
