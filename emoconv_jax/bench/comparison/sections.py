@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from emoconv_jax.bench.comparison import theirs
 from emoconv_jax.bench.comparison.alone import peak_of
 from emoconv_jax.bench.comparison.cases import KINDS, WIDTHS, Case, cases
 from emoconv_jax.bench.comparison.measuring import (
@@ -94,7 +95,8 @@ def measure(
 def _memory(chosen: list[Case], settings: Settings, folder: str | None) -> list[dict[str, Any]]:
     rows = []
     for case in chosen:
-        if (case.kind, case.batch) in REMEMBERED:
+        flop = theirs.flop_of(case, settings.estimator) or 0.0
+        if (case.kind, case.batch) in REMEMBERED and flop <= settings.most_tflop * 1e12:
             row: dict[str, Any] = {"name": case.name}
             for side in ("ours", "pytorch"):
                 row[side] = peak_of(side, case, settings.compute, folder)
