@@ -157,13 +157,13 @@ def _pytorch(flags: absl_flags.FlagValues) -> None:
     except ModuleNotFoundError as error:
         raise _lacking(error) from None
     sections, out = _sections(flags, SECTIONS), _out(flags)
-    most = flags.most_tflop or (MOST_TFLOP if jax.default_backend() == "cpu" else math.inf)
+    most = MOST_TFLOP if jax.default_backend() == "cpu" else math.inf
     settings = Settings(
         rounds=flags.rounds or 5,
         compute="bfloat16" if flags.compute == "bfloat16" else "float32",
         compile=flags.torch_compile,
         estimator=estimator_of(pathlib.Path(flags.diffvc)) if flags.diffvc else ScoreNetworkTwin,
-        most_tflop=most,
+        most_tflop=most if flags.most_tflop is None else flags.most_tflop,
     )
     measure(settings, sections, kinds, widths, flags.diffvc, out)
 

@@ -62,7 +62,7 @@ def probability_flow(sde: MeanRevertingSDE, grid: Grid) -> Table:
 
     Args:
         sde: the forward process.
-        grid: falling times.
+        grid: falling times, or rising ones for an inversion.
 
     Returns:
         `state`, `score` and `noise` of all steps.
@@ -128,7 +128,7 @@ def heun(sde: MeanRevertingSDE, grid: Grid) -> Table:
 
     Args:
         sde: the forward process.
-        grid: falling times.
+        grid: falling times, or rising ones for an inversion.
 
     Returns:
         Half of beta times the step's length: `now` with beta of its beginning, `after` with that
@@ -144,7 +144,7 @@ def dpmpp_2m(sde: MeanRevertingSDE, grid: Grid) -> Table:
 
     Args:
         sde: the forward process.
-        grid: falling times.
+        grid: falling times, or rising ones for an inversion.
 
     Returns:
         `state` and `score` of (5), `data_state` and `data_score` that D consists of, and the

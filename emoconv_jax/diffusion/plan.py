@@ -227,7 +227,7 @@ def emomix(
     Args:
         base: the plan of the early steps.
         mixed_in: that of the last steps.
-        strength: weight g of the mixed-in plan in the middle steps, 0 to 1.
+        strength: weight g of the mixed-in plan in the middle steps (one at least), 0 to 1.
         grid: falling times of the steps, one more than there are steps; None is equal ones.
 
     Returns:
@@ -246,6 +246,8 @@ def emomix(
     if grid is not None:
         left = np.round(steps * grid[:-1] / grid[0], 9)  # the same integers where it is uniform
     share = np.where(left > k_max, 0.0, np.where(left > k_min, strength, 1.0))
+    if strength not in share:  # a few unequal steps may all miss the middle; the nearest stands in
+        share[np.abs(left - (k_max + k_min) / 2).argmin()] = strength
     return blended(base, mixed_in, share)
 
 

@@ -78,7 +78,7 @@ def invert(
     average_voice: Float[Array, "b f m"],
     mask: Float[Array, "b f"],
     grid: Grid,
-    solver: str = "ddim",
+    solver: str,
     on_step: Callable[[int], None] | None = None,
 ) -> Float[Array, "b f m"]:
     """Returns the state that the deterministic flow leads from the source to.

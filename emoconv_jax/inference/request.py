@@ -155,7 +155,7 @@ class Request:
         Raises:
             UsageError: as `plan`.
         """
-        self.plan()
+        self.plan(sde=sde)
         target = self._target(None) if self.curve is None else self.curve.every(self._count)
         return self._guided(self._composed(target, sde)).segments()
 
@@ -166,7 +166,7 @@ class Request:
             diffusion: of the bundle.
         """
         latent = self.latent or diffusion.latent
-        solver = self.solver or DEFAULT_SOLVERS[latent]
+        run = dataclasses.replace(self, solver=self.solver or DEFAULT_SOLVERS[latent])
         return dataclasses.replace(
             self,
             arousal=real(self.arousal),
@@ -174,9 +174,9 @@ class Request:
             emotion_ref=None if self.emotion_ref is None else os.fspath(self.emotion_ref),
             strength=real(self.strength, None if self.base is None else DEFAULT_STRENGTH),
             intensity=real(self.intensity, 1.0),
-            solver=solver,
-            steps=STEPS_OF.get(solver, DEFAULT_STEPS) if self.steps is None else self.steps,
-            spacing=self.spacing or SPACING_OF.get(solver, DEFAULT_SPACING),
+            solver=run.solver,
+            steps=run._count,
+            spacing=run._spacing,
             latent=latent,
             start=real(self.start, diffusion.start),
             guidance=real(self.guidance, diffusion.guidance),
@@ -190,7 +190,13 @@ class Request:
     @property
     def _count(self) -> int:
         """The number of steps, also of a request that leaves it open."""
-        return DEFAULT_STEPS if self.steps is None else self.steps
+        usual = STEPS_OF.get(self.solver or "", DEFAULT_STEPS)
+        return usual if self.steps is None else self.steps
+
+    @property
+    def _spacing(self) -> str:
+        """The spacing of the steps, also of a request that leaves it open."""
+        return self.spacing or SPACING_OF.get(self.solver or "", DEFAULT_SPACING)
 
     def mentioned(self) -> Iterator[tuple[str, str]]:
         """Yields (field, condition) for every condition that a field names, in plans' form.
@@ -216,7 +222,7 @@ class Request:
         Raises:
             UsageError: as `plan`.
         """
-        self.plan()
+        self.plan(sde=sde)
         found = []
         if self.mix is not None and abs(sum(self.mix.values()) - 1) > 1e-6:
             total = sum(self.mix.values())
@@ -281,8 +287,7 @@ class Request:
         if self.base is not None:
             base = plans.single(condition_name(self.base, "base"), self._count)
             strength = DEFAULT_STRENGTH if self.strength is None else self.strength
-            spacing, start = self.spacing or DEFAULT_SPACING, float(self.start or 1.0)
-            grid = time_grid(self._count, start, spacing, sde)
+            grid = time_grid(self._count, float(self.start or 1.0), self._spacing, sde)
             chosen = plans.emomix(base, chosen, strength, grid)
         return plans.softened(chosen, NEUTRAL, 1 if self.intensity is None else self.intensity)
 

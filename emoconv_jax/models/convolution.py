@@ -169,7 +169,7 @@ def _fast(
     x: Array, kernel: Array, stride: int, pads: Sequence[tuple[int, int]], dilation: int
 ) -> Array:
     """Returns the convolution by the faster of the two ways that a CPU has."""
-    if winograd.suits(x, kernel, stride, dilation):
+    if winograd.suits(x, kernel, stride, pads, dilation):
         return winograd.winograd(x, kernel, pads)
     return _plain(x, kernel, stride, pads, dilation)
 
@@ -184,8 +184,9 @@ def _cpu_backward(
     stride: int, pads: Spatial, dilation: int, saved: tuple[Array, Array], g: Array
 ) -> tuple[Array, Array]:
     x, kernel = saved
-    if winograd.suits(x, kernel, stride, dilation):
-        gradient = winograd.kernel_gradient(x, g, tuple((pad, pad) for pad in pads))
+    around = tuple((pad, pad) for pad in pads)
+    if winograd.suits(x, kernel, stride, around, dilation):
+        gradient = winograd.kernel_gradient(x, g, around)
     else:
         gradient = _kernel_gradient(x, g, kernel.shape, stride, pads, dilation)
     return _input_gradient(g, kernel, x.shape[1:-1], stride, pads, dilation), gradient

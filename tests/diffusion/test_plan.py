@@ -204,6 +204,11 @@ def test_the_phases_are_levels_of_noise_where_steps_are_unequal():
     grid = 0.9 * np.array([1.0, 0.61, 0.6, 0.21, 0.2, 0.0])
     found = plan.emomix(base, target, 0.3, grid)
     np.testing.assert_allclose(found.weights[:, 1], [0, 0, 0.3, 0.3, 1])
+    # of three steps K_max and K_min are 2 and 1; 3 times each time is 3, 2.1 and .6: none of them
+    # is in between, and 2.1 is nearest
+    base, target = plan.single("neutral", 3), plan.single("happy", 3)
+    found = plan.emomix(base, target, 0.3, np.array([1.0, 0.7, 0.2, 0.0]))
+    np.testing.assert_allclose(found.weights[:, 1], [0, 0.3, 1])
     for steps in range(1, 60):  # equal steps are EmoMix's own count, whatever start they have
         base, target = plan.single("neutral", steps), plan.single("happy", steps)
         uniform = plan.emomix(base, target, 0.3, time_grid(steps, 0.7))

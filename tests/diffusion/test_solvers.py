@@ -293,7 +293,7 @@ def test_inversion_is_the_flow_of_the_sources_own_law_and_the_way_back_that_of_t
     voice, mask, grid = jnp.zeros(shape), jnp.ones(shape[:2]), solvers.time_grid(400, start)
     scores = _gaussian_scores([m, other], s, voice)
     source = jnp.full(shape, m + c * s)
-    latent = solvers.invert(SDE, scores, source, voice, mask, grid)
+    latent = solvers.invert(SDE, scores, source, voice, mask, grid, "ddim")
     alpha = np.exp(-_b(start) / 2)
     v = alpha**2 * s**2 + 1 - alpha**2
     np.testing.assert_allclose(latent, alpha * m + c * np.sqrt(v), atol=0.03)

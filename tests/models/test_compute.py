@@ -279,7 +279,7 @@ def test_padding_changes_nothing_in_bfloat16(name):
 @pytest.mark.parametrize(
     # of the recogniser, the shifted copies in one kernel gradient on CPU are most of the memory
     ("name", "share"),
-    [("score_network", 0.7), ("average_voice", 0.68), ("recogniser", 0.85)],
+    [("score_network", 0.7), ("average_voice", 0.72), ("recogniser", 0.85)],
 )
 def test_rematerialisation_changes_memory_and_nothing_else(name, share):
     kept, again = passed(name), passed(name, remat=True)

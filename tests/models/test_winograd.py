@@ -51,6 +51,26 @@ def test_the_convolution_and_both_gradients_are_pytorchs(size, padding):
         np.testing.assert_allclose(one, other, rtol=0, atol=2e-5 * np.abs(other).max())
 
 
+@pytest.mark.parametrize(
+    ("shape", "padding"), [((2, 5, 6, 32), 3), ((1, 2, 6, 32), 0), ((0, 4, 6, 32), 1)]
+)
+def test_odd_paddings_and_empty_outputs_are_pytorchs(shape, padding):
+    x, kernel = _draw(*shape), _draw(3, 3, 32, 32)
+    weight = torch.from_numpy(kernel.transpose(3, 2, 0, 1).astype(np.float64))
+    direct = _channels_first(x).requires_grad_()
+    if shape[1] + 2 * padding < 3:  # of which PyTorch refuses what has no output
+        assert convolution(jnp.asarray(x), jnp.asarray(kernel), padding=padding).shape[1] == 0
+        return
+    torch.nn.functional.conv2d(direct, weight, padding=padding).sum().backward()
+
+    def ours(x):
+        return convolution(x, jnp.asarray(kernel), padding=padding).sum()
+
+    assert direct.grad is not None
+    wanted = np.moveaxis(direct.grad.numpy(), 1, -1)
+    np.testing.assert_allclose(jax.grad(ours)(jnp.asarray(x)), wanted, rtol=0, atol=1e-4)
+
+
 def test_it_saves_products():
     """16 products stand for 4 x 9; the sums around them are some 20 for each of 2 x 64 a position,
     the kernel's 16 x 9 x 2 for each of 64 x 64."""
@@ -80,7 +100,7 @@ def test_it_saves_products():
 def test_other_convolutions_are_direct(kernel, dtype, stride, dilation):
     rank = len(kernel) - 2
     x, weight = jnp.zeros((1, *(16,) * rank, kernel[-2]), dtype), jnp.zeros(kernel, dtype)
-    assert not winograd.suits(x, weight, stride, dilation)
+    assert not winograd.suits(x, weight, stride, ((1, 1),) * rank, dilation)
     said = str(jax.make_jaxpr(lambda x, w: convolution(x, w, stride, 1, dilation))(x, weight))
     assert "conv_general_dilated" in said
     usual = jnp.zeros((1, 16, 16, 64)), jnp.zeros((3, 3, 64, 64))
