@@ -34,8 +34,7 @@ def at_least_float32(x: Float[Array, "..."]) -> Float[Array, "..."]:
 def add_wide(x: Float[Array, "..."], term: Float[Array, "..."]) -> Float[Array, "..."]:
     """Returns x + term in the type of x, added in the wider of the two types.
 
-    A term that is broadcast (a bias) has a gradient summed over all positions; that sum is taken in
-    the term's own type.
+    The gradient of a term that is broadcast (a bias) is summed over positions in its own type.
 
     Args:
         x: in the type that is computed in.
@@ -48,14 +47,11 @@ def add_wide(x: Float[Array, "..."], term: Float[Array, "..."]) -> Float[Array, 
 
 
 def masked(image: Float[Array, "b m f c"], mask: Float[Array, "b f"]) -> Float[Array, "b m f c"]:
-    """Returns the image with zeros in the padded frames.
+    """Returns the image, in its type, with zeros in the padded frames.
 
     Args:
         image: mel bins by frames.
         mask: 1.0 on real frames, of any type.
-
-    Returns:
-        The type of the image.
     """
     return image * mask[:, None, :, None].astype(image.dtype)
 
@@ -252,9 +248,8 @@ class GroupNorm(nn.Module):
         self, x: Float[Array, "b m f c"], mask: Float[Array, "b f"]
     ) -> Float[Array, "b m f c"]:
         """Returns the normalised image; what stands in padded frames is not defined."""
-        channels = x.shape[-1]
-        scale = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)
-        bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32)
         return _normalised(x, mask, scale, bias, self.groups, self.activated)
 
 
@@ -263,22 +258,21 @@ def _normalised(
     x: Array, mask: Array, scale: Array, bias: Array, groups: int, activated: bool
 ) -> Array:
     """Returns the normalised image, if `activated` after Mish and the mask."""
+
+    def grouped(statistic: Float[Array, "b c"]) -> Float[Array, "b c"]:  # each group's average
+        average = statistic.reshape(len(x), groups, -1).mean(-1)
+        return jnp.repeat(average, x.shape[-1] // groups, axis=1)
+
     wide = at_least_float32(x)
     real = mask.astype(wide.dtype)
-    weights = real / (x.shape[1] * jnp.maximum(real.sum(-1, keepdims=True), 1.0))
-    weights = weights[:, None, :, None]
-    mean = _grouped(jnp.sum(wide * weights, (1, 2)), groups)
+    share = real / (x.shape[1] * jnp.maximum(real.sum(-1, keepdims=True), 1.0))
+    weights = share[:, None, :, None]
+    mean = grouped(jnp.sum(wide * weights, (1, 2)))
     centred = wide - mean[:, None, None]
-    variance = _grouped(jnp.sum(jnp.square(centred) * weights, (1, 2)), groups)
+    variance = grouped(jnp.sum(jnp.square(centred) * weights, (1, 2)))
     gain = scale[None] * lax.rsqrt(variance + GROUP_NORM_EPS)
     y = (centred * gain[:, None, None] + _aligned(bias, 4)).astype(x.dtype)
     return masked(mish(y), mask) if activated else y
-
-
-def _grouped(statistic: Float[Array, "b c"], groups: int) -> Float[Array, "b c"]:
-    """Returns each channel's group average."""
-    grouped = statistic.reshape(statistic.shape[0], groups, -1).mean(-1)
-    return jnp.repeat(grouped, statistic.shape[1] // groups, axis=1)
 
 
 class Block(nn.Module):

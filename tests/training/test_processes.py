@@ -56,7 +56,8 @@ def test_two_processes_of_four_devices_equal_one_of_eight(tmp_path):
     whole = train(eight_devices(), store, tmp_path / "one", care=care, devices=jax.devices())
     said = [process.communicate(timeout=240)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
-    spoken = [line for line in said[1].splitlines() if not line.startswith("[Gloo]")]
+    gloo = "[Gloo]", "peer ranks"  # whose threads may break each other's lines
+    spoken = [line for line in said[1].splitlines() if not any(word in line for word in gloo)]
     assert (
         "continuing at step 4" in said[0] and "step 6/6" in said[0] and spoken == ["done"]
     )  # of two, the first one speaks
