@@ -30,8 +30,9 @@ from emoconv_jax.training.trainees import Terms, Trainee
 AXIS = "data"
 VALIDATION_BATCHES = 4
 BACKWARD = 3  # a step by its forward pass: each product has two derivatives, of the same size
-# on CPU, XLA otherwise finds that what is computed again is there already, and keeps it
-KEEP_REMAT = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+# On CPU, XLA otherwise takes barriers away before it looks for what is computed twice, and keeps
+# what the backward pass would have computed again: at width 256 half of a step's temporaries.
+CPU_OPTIONS = {"xla_disable_hlo_passes": "cse_barrier_expander"}
 Metrics = dict[str, Array]
 
 
@@ -67,7 +68,7 @@ class Parallel:
         """Prepares the functions; they are compiled at their first call.
 
         Args:
-            config: `batch`, `accumulate`, `ema`, `remat`, `parallel` and `shard_state` are read.
+            config: `batch`, `accumulate`, `ema`, `parallel` and `shard_state` are read.
             trainee: the network with its loss.
             optimizer: of the run.
             devices: what to run on; None is all there are.
@@ -85,7 +86,7 @@ class Parallel:
         self.trainee, self.optimizer = trainee, optimizer
         self._pmapped = config.parallel == "pmap"
         on_cpu = self.devices[0].platform == "cpu"
-        self._compiler = KEEP_REMAT if config.remat and on_cpu else {}
+        self._compiler = CPU_OPTIONS if on_cpu else {}
         # in this order a process's devices follow each other, as its examples do
         self._mesh = Mesh(np.array(self.devices), (AXIS,), axis_types=(AxisType.Auto,))
         self._examples = NamedSharding(self._mesh, PartitionSpec(AXIS))

@@ -8,6 +8,7 @@ import torch
 
 from emoconv_jax.models import winograd
 from emoconv_jax.models.convolution import convolution
+from emoconv_jax.training.parallel import CPU_OPTIONS
 
 GENERATOR = np.random.default_rng(0)
 TOLERANCE = 3e-6  # of the greatest value: sums of 3 x 3 x 40 products in float32
@@ -105,3 +106,23 @@ def test_other_convolutions_are_direct(kernel, dtype, stride, dilation):
     assert "conv_general_dilated" in said
     usual = jnp.zeros((1, 16, 16, 64)), jnp.zeros((3, 3, 64, 64))
     assert "conv_general_dilated" not in str(jax.make_jaxpr(convolution)(*usual))
+
+
+def test_the_backward_pass_pads_again_instead_of_keeping_what_was_padded():
+    """For it a layer keeps its input and the slope of its sine, two images, and not a third with
+    zeros around it; of the last layer's arrays, fewer than 20 images are there at a time."""
+    layers, image = 20, (1, 32, 32, 32)
+
+    def loss(kernels, x):
+        for kernel in kernels:
+            x = jnp.sin(convolution(x, kernel, padding=1))
+        return x.sum()
+
+    kernels = [jax.ShapeDtypeStruct((3, 3, 32, 32), jnp.float32)] * layers
+    compiled = (
+        jax.jit(jax.grad(loss), compiler_options=CPU_OPTIONS)
+        .lower(kernels, jax.ShapeDtypeStruct(image, jnp.float32))
+        .compile()
+    )
+    images = compiled.memory_analysis().temp_size_in_bytes / (4 * 32**3)
+    assert images < 2 * layers + 20

@@ -38,6 +38,7 @@ from emoconv_jax.porting.speaker import port_speaker
 from emoconv_jax.porting.vocoder import port_vocoder
 from emoconv_jax.porting.wav2vec2 import port_wav2vec2
 from emoconv_jax.shapes import Float
+from emoconv_jax.training.parallel import CPU_OPTIONS
 from emoconv_jax.training.state import make_optimizer
 
 ADAM = TrainingConfig(  # at DiffVC's rate, which here does not fall within a measurement
@@ -176,7 +177,8 @@ def _training(network: Any, params: Any, given: dict) -> Run:
         norm = jnp.sqrt(sum(jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(gradient)))
         return jax.tree.map(jnp.add, params, updates), opt_state, loss, norm
 
-    compiled = jax.jit(step, donate_argnums=(0, 1))
+    options = CPU_OPTIONS if jax.default_backend() == "cpu" else {}
+    compiled = jax.jit(step, donate_argnums=(0, 1), compiler_options=options)
     state = [params, optimizer.init(params)]
 
     def run() -> list[np.ndarray]:
