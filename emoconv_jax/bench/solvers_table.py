@@ -6,7 +6,9 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
+from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from emoconv_jax.files import replacing
 
@@ -20,6 +22,8 @@ FIGURES = {
     "wer": ("WER, rough", "{:.2f}"),
 }
 STYLES = {"uniform_t": "-", "log_snr": "--"}
+ACROSS = 3  # panels of the picture
+TICKS = (4, 6, 10, 20, 30, 50, 100, 200)
 COLOURS = ("#1d2433", "#c2410c", "#2563a8", "#15803d", "#a21caf", "#b45309")
 
 
@@ -76,8 +80,9 @@ def draw(report: Mapping[str, Any], path: pathlib.Path) -> None:
     panels = len(distances) + 2 * ("posterior" in report)
     if not panels:
         return
-    figure = Figure(figsize=(5.2 * panels, 4.6), layout="constrained")
-    axes = list(figure.subplots(1, panels, squeeze=False)[0])
+    across, down = min(panels, ACROSS), -(-panels // ACROSS)
+    figure = Figure(figsize=(5.2 * across, 4.6 * down), layout="constrained")
+    axes = [figure.add_subplot(down, across, number + 1) for number in range(panels)]
     for name in distances:
         axis = axes.pop(0)
         _lines(axis, report[name]["rows"], "distance_db")
@@ -85,12 +90,13 @@ def draw(report: Mapping[str, Any], path: pathlib.Path) -> None:
         axis.set_ylabel("log-mel distance to the limit (dB)")
     if "posterior" in report:
         rows = report["posterior"]["rows"]
-        _lines(axes[0], rows, "shift_db")
-        _lines(axes[0], rows, "spread_db", marker="s")
+        _lines(axes[0], rows, "shift_db", name="distance of the mean")
+        _lines(axes[0], rows, "spread_db", marker="s", name="spread")
         axes[0].set_title("maximum_likelihood")
-        axes[0].set_ylabel("distance of the mean (o), spread (squares) (dB)")
-        for row in rows:
-            colour = COLOURS[sorted({r["steps"] for r in rows}).index(row["steps"]) % len(COLOURS)]
+        axes[0].set_ylabel("dB")
+        steps = sorted({row["steps"] for row in rows})
+        for row in sorted(rows, key=lambda row: (row["spacing"], row["steps"])):
+            colour = colormaps["viridis"](steps.index(row["steps"]) / len(steps))
             label = f"{row['steps']} steps, {row['spacing']}"
             style = STYLES.get(row["spacing"], ":")
             bins = [math.nan if one is None else one for one in row["spread_db_by_bin"]]
@@ -98,12 +104,15 @@ def draw(report: Mapping[str, Any], path: pathlib.Path) -> None:
         axes[1].set_title("spread over seeds by mel bin")
         axes[1].set_xlabel("mel bin")
         axes[1].set_ylabel("dB")
-        axes[1].legend(fontsize=7)
+        legend = axes[1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5))
+        legend.set_in_layout(panels % ACROSS == 0)  # else there is an empty place beside it
     with replacing(path) as (partial,):
         figure.savefig(partial, dpi=110, format="png")
 
 
-def _lines(axis: Any, rows: list[dict[str, Any]], key: str, marker: str = "o") -> None:
+def _lines(
+    axis: Any, rows: list[dict[str, Any]], key: str, marker: str = "o", name: str | None = None
+) -> None:
     """Draws a figure over network evaluations, one line per solver and spacing."""
     solvers = list(dict.fromkeys(row["solver"] for row in rows))
     for solver, spacing in dict.fromkeys((row["solver"], row["spacing"]) for row in rows):
@@ -111,15 +120,19 @@ def _lines(axis: Any, rows: list[dict[str, Any]], key: str, marker: str = "o") -
         own.sort(key=lambda row: row["evaluations"])
         axis.plot(
             [row["evaluations"] for row in own],
-            [math.nan if row[key] is None else row[key] for row in own],
+            [row[key] or math.nan for row in own],  # none, and what a limit is from itself
             STYLES.get(spacing, ":"),
             color=COLOURS[solvers.index(solver) % len(COLOURS)],
             marker=marker,
             markersize=4,
-            label=f"{solver}, {spacing}",
+            label=f"{name or solver}, {spacing}",
         )
     axis.set_xscale("log")
     axis.set_yscale("log")
+    most = max(row["evaluations"] for row in rows)
+    axis.set_xticks([tick for tick in TICKS if tick <= most], minor=False)
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel("network evaluations per condition")
     axis.grid(alpha=0.25)
     axis.legend(fontsize=7)

@@ -4,6 +4,7 @@ Each way is the value of `parallel`; its run goes to FOLDER/WAY and continues wh
 """
 
 import dataclasses
+import functools
 import pathlib
 import sys
 import time
@@ -13,11 +14,14 @@ from runs import FEATURES, eight_devices
 from emoconv_jax.pipeline.store import FeatureStore
 from emoconv_jax.training import hosts, loop
 
+GO_ON = "go_on"  # a file in FOLDER
 
-def say(line: str) -> None:
-    """Prints a line, and leaves a signal the time to come before the next steps."""
+
+def say(folder: pathlib.Path, line: str) -> None:
+    """Prints a line, and waits after step 2 until whoever reads has sent a signal or will not."""
     print(line, flush=True)
-    time.sleep(line.startswith("step 2/"))
+    while line.startswith("step 2/") and not (folder / GO_ON).exists():
+        time.sleep(0.05)
 
 
 if __name__ == "__main__":
@@ -28,5 +32,5 @@ if __name__ == "__main__":
     for way in sys.argv[5:]:
         config = dataclasses.replace(eight_devices(), parallel=way)
         care = loop.Care(report=2, validate=4, listen=4)
-        loop.train(config, store, folder / way, care=care, log=say)
+        loop.train(config, store, folder / way, care=care, log=functools.partial(say, folder))
     print("done")

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 from kill_and_resume import kill_and_resume, records
+from one_host import GO_ON
 from runs import FEATURES, eight_devices, make_store, train
 
 from emoconv_jax.checkpointing.checkpoints import Checkpoints
@@ -48,6 +49,7 @@ def test_two_processes_of_four_devices_equal_one_of_eight(tmp_path):
     for line in iter(processes[0].stdout.readline, ""):
         if line.startswith("step 2/6"):
             processes[1].send_signal(signal.SIGTERM)
+            (tmp_path / GO_ON).touch()
     said = [process.communicate(timeout=240)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
     assert sorted(int(p.name) for p in (tmp_path / "jit/checkpoints").glob("[0-9]*")) == [4]
