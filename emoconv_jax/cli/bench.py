@@ -50,6 +50,7 @@ out.
 """
 
 import math
+import os
 import pathlib
 import tempfile
 
@@ -141,6 +142,8 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
 
 
 def _pytorch(flags: absl_flags.FlagValues) -> None:
+    # several processes share a GPU, of which the first would otherwise take three quarters
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     import jax
 
     from emoconv_jax.bench.comparison.cases import KINDS, WIDTHS

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import sys
 
 import numpy as np
@@ -13,7 +14,7 @@ from emoconv_jax.bench.comparison import ours, scaling, sections, theirs
 from emoconv_jax.bench.comparison.alone import peak_of
 from emoconv_jax.bench.comparison.cases import KINDS, UNET, Case, cases
 from emoconv_jax.bench.comparison.diffvc import estimator_of
-from emoconv_jax.bench.comparison.measuring import Settings, compare
+from emoconv_jax.bench.comparison.measuring import Settings, apart, compare
 from emoconv_jax.bench.comparison.scaling import exponent
 from emoconv_jax.bench.comparison.table import table
 from emoconv_jax.bench.twins.score_network import ScoreNetworkTwin
@@ -126,6 +127,11 @@ def test_sides_that_differ_are_refused_before_they_are_timed():
 
     with pytest.raises(EmoconvError, match="forward, width 16, 2 x 16: the outputs differ by"):
         compare([tiny("forward")], Settings(estimator=Other))
+
+
+def test_a_process_that_ends_before_it_answers_is_told():
+    with pytest.raises(EmoconvError, match="_exit: its process has ended"):
+        apart(os._exit, 1)
 
 
 def test_an_exponent_is_the_slope_of_logarithms():

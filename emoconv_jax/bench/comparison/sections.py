@@ -7,6 +7,7 @@ devices   the sampler on simulated devices of one CPU
 """
 
 import dataclasses
+import functools
 import importlib.metadata
 import pathlib
 from collections.abc import Callable, Sequence
@@ -15,15 +16,19 @@ from typing import Any
 from emoconv_jax.bench.comparison import theirs
 from emoconv_jax.bench.comparison.alone import peak_of
 from emoconv_jax.bench.comparison.cases import KINDS, WIDTHS, Case, cases
+from emoconv_jax.bench.comparison.diffvc import estimator_of
 from emoconv_jax.bench.comparison.measuring import (
     Settings,
+    apart,
     compare,
+    figures_of,
     measured_ceiling,
     torch_device,
 )
 from emoconv_jax.bench.comparison.scaling import growth, simulated
 from emoconv_jax.bench.comparison.table import draw, head_text, row_text, table
 from emoconv_jax.bench.report import check_out, save_section
+from emoconv_jax.bench.twins.score_network import ScoreNetworkTwin
 from emoconv_jax.files import read_json
 
 SECTIONS = ("cases", "memory", "scaling", "devices")
@@ -71,10 +76,13 @@ def measure(
     found: dict[str, dict[str, Any]] = {}
     for name in sections:
         if name == "cases":
-            figures: dict[str, Any] = {"ceiling": measured_ceiling(settings.compute)}
+            figures: dict[str, Any] = {"ceiling": apart(measured_ceiling, settings.compute)}
             log(head_text(about | figures))
             figures["rows"] = compare(
-                chosen, settings, lambda row, top=figures["ceiling"]: log(row_text(row, top))
+                chosen,
+                settings,
+                lambda row, top=figures["ceiling"]: log(row_text(row, top)),
+                functools.partial(_apart, folder),
             )
         elif name == "memory":
             figures = {"rows": _memory(chosen, settings, folder)}
@@ -90,6 +98,18 @@ def measure(
     if out is not None:
         draw(read_json(out, "expected a report"), out.with_suffix(".png"))
     return found
+
+
+def _apart(folder: str | None, case: Case, settings: Settings) -> dict[str, Any]:
+    """Returns a case's figures from a process of its own, which makes the network anew."""
+    plain = dataclasses.replace(settings, estimator=ScoreNetworkTwin)
+    return apart(_with_original, case, plain, folder)
+
+
+def _with_original(case: Case, settings: Settings, folder: str | None) -> dict[str, Any]:
+    if folder is not None:
+        settings = dataclasses.replace(settings, estimator=estimator_of(pathlib.Path(folder)))
+    return figures_of(case, settings)
 
 
 def _memory(chosen: list[Case], settings: Settings, folder: str | None) -> list[dict[str, Any]]:
