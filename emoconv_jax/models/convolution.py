@@ -183,14 +183,21 @@ def _cpu_forward(
 def _cpu_backward(
     stride: int, pads: Spatial, dilation: int, saved: tuple[Array, Array], g: Array
 ) -> tuple[Array, Array]:
-    # else the padded input of the forward pass is found to be the same and kept until here
-    (x, kernel), g = lax.optimization_barrier((saved, g))
+    (x, kernel), g = _apart(saved, g)
     around = tuple((pad, pad) for pad in pads)
     if winograd.suits(x, kernel, stride, around, dilation):
         gradient = winograd.kernel_gradient(x, g, around)
     else:
         gradient = _kernel_gradient(x, g, kernel.shape, stride, pads, dilation)
     return _input_gradient(g, kernel, x.shape[1:-1], stride, pads, dilation), gradient
+
+
+def _apart(saved: tuple[Array, Array], g: Array) -> tuple[tuple[Array, Array], Array]:
+    """Returns what it is given; what is computed of it is not found to be the forward pass's.
+
+    Else the padded input is, and it is kept until here beside the input.
+    """
+    return lax.optimization_barrier((saved, g))
 
 
 _cpu_convolution.defvjp(_cpu_forward, _cpu_backward)

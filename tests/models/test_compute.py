@@ -20,6 +20,7 @@ from emoconv_jax.config import (
     SpeakerConfig,
     VocoderConfig,
 )
+from emoconv_jax.models import convolution
 from emoconv_jax.models.average_voice import AverageVoiceEncoder, Dropout
 from emoconv_jax.models.recogniser import BidirectionalLstm, Recogniser, recognise
 from emoconv_jax.models.score_network import ScoreNetwork
@@ -273,15 +274,19 @@ def test_padding_changes_nothing_in_bfloat16(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    # of the recogniser, the shifted copies in one kernel gradient on CPU are nearly all of it
+    # of the recogniser, the shifted copies in one kernel gradient on CPU are most of the memory
     ("name", "share"),
-    [("score_network", 0.75), ("average_voice", 0.8), ("recogniser", 0.99)],
+    [("score_network", 0.7), ("average_voice", 0.68), ("recogniser", 0.85)],
 )
-def test_rematerialisation_changes_memory_and_nothing_else(name, share):
+def test_rematerialisation_changes_memory_and_nothing_else(name, share, monkeypatch):
+    """The share is of a pass whose convolutions keep their padded inputs; ours pad them again."""
     kept, again = passed(name), passed(name, remat=True)
     assert distance(again.output, kept.output) < 1e-14
     assert distance(again.gradients, kept.gradients) < 1e-12
-    assert again.temporary < share * kept.temporary
+    assert again.temporary < kept.temporary
+    monkeypatch.setattr(convolution, "_apart", lambda saved, g: (saved, g))
+    jax.clear_caches()  # which know nothing of the change
+    assert again.temporary < share * passed.__wrapped__(name).temporary
 
 
 @pytest.mark.parametrize(
