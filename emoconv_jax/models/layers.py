@@ -232,8 +232,7 @@ class GroupNorm(nn.Module):
     """GroupNorm of an image `b m f c` whose statistics are those of the real frames only.
 
     With a full mask it is PyTorch's GroupNorm; with `groups` equal to the channels it is the affine
-    InstanceNorm. The backward pass keeps its input alone and computes the rest again: a training
-    step takes a tenth less memory and no more time.
+    InstanceNorm. The backward pass keeps its input alone and computes the rest again.
 
     Attributes:
         groups: number of groups the channels are divided into.
