@@ -126,7 +126,7 @@ def test_sides_that_differ_are_refused_before_they_are_timed():
             return 1.001 * super().forward(*args)
 
     with pytest.raises(EmoconvError, match="forward, width 16, 2 x 16: the outputs differ by"):
-        compare([tiny("forward")], Settings(estimator=Other))
+        compare([tiny("forward")], Settings(estimator=Other, apart=False))
 
 
 def test_a_process_that_ends_before_it_answers_is_told():
@@ -146,7 +146,7 @@ def test_conditions_and_devices_are_measured_through_the_sampler(monkeypatch):
     monkeypatch.setattr(scaling, "FRAMES", (8, 16))
     monkeypatch.setattr(scaling, "BATCHES", (1, 2))
     monkeypatch.setattr(scaling, "CONDITIONS", (1, 2))
-    found = scaling.growth(8, Settings(rounds=1, compile=False))
+    found = scaling.growth(8, Settings(rounds=1, compile=False, apart=False))
     assert [row["frames"] for row in found["frames"]["rows"]] == [8, 16]
     assert [row["conditions"] for row in found["conditions"]["rows"]] == [1, 2]
     assert "n^" in table("scaling", found)

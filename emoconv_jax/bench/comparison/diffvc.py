@@ -4,6 +4,7 @@ That code is run, so the folder must be trusted; nothing of it is part of this p
 `einops`. Source: github.com/huawei-noah/Speech-Backbones, folder DiffVC.
 """
 
+import functools
 import importlib
 import pathlib
 import sys
@@ -22,6 +23,8 @@ WHERE = ("", "DiffVC")  # the checkout's own folder, or the repository's
 def estimator_of(folder: pathlib.Path) -> Callable[[ScoreNetworkConfig], torch.nn.Module]:
     """Returns what makes the original network, with the arguments and image of our twin.
 
+    It can be sent to another process, which then runs the code anew.
+
     Args:
         folder: DiffVC's, or that of the repository which holds it.
 
@@ -34,18 +37,27 @@ def estimator_of(folder: pathlib.Path) -> Callable[[ScoreNetworkConfig], torch.n
             break
     else:
         raise EmoconvError(f"{folder}: no model/diffusion.py; expected a checkout of DiffVC")
+    _original_class(root.resolve())  # refused here and not in the midst of a measurement
+    return functools.partial(_make, root.resolve())
+
+
+def _make(root: pathlib.Path, config: ScoreNetworkConfig) -> torch.nn.Module:
+    return _Original(_original_class(root), config)
+
+
+@functools.cache
+def _original_class(root: pathlib.Path) -> Any:
     # the package's own start imports all of DiffVC, and torchaudio with it
     package = types.ModuleType("model")
-    package.__path__ = [str(root.resolve() / "model")]
+    package.__path__ = [str(root / "model")]
     sys.modules["model"] = package
     try:
-        original = importlib.import_module("model.diffusion").GradLogPEstimator
+        return importlib.import_module("model.diffusion").GradLogPEstimator
     except ModuleNotFoundError as error:
         raise EmoconvError(f"{root}: needs {error.name}, which is not installed") from None
     finally:
         for name in [name for name in sys.modules if name.partition(".")[0] == "model"]:
             del sys.modules[name]
-    return lambda config: _Original(original, config)
 
 
 class _Original(torch.nn.Module):

@@ -47,6 +47,7 @@ class Settings:
         compile: whether `torch.compile` takes part.
         estimator: makes PyTorch's score network.
         most_tflop: of one run; larger cases are left out.
+        apart: whether each case has a process of its own.
     """
 
     rounds: int = 5
@@ -54,6 +55,7 @@ class Settings:
     compile: bool = True
     estimator: Callable[[Any], torch.nn.Module] = ScoreNetworkTwin
     most_tflop: float | int = 1e9
+    apart: bool = True
 
 
 def torch_device() -> str:
@@ -83,10 +85,7 @@ def measured_ceiling(compute: str) -> float:
 
 
 def compare(
-    cases: list[Case],
-    settings: Settings,
-    on_row: Callable[[dict[str, Any]], Any] | None = None,
-    compared: Callable[[Case, Settings], dict[str, Any]] | None = None,
+    cases: list[Case], settings: Settings, on_row: Callable[[dict[str, Any]], Any] | None = None
 ) -> list[dict[str, Any]]:
     """Runs cases on both sides.
 
@@ -94,10 +93,9 @@ def compare(
         cases: to run.
         settings: how.
         on_row: called with each case's figures as they come.
-        compared: returns the figures of a case; None is `figures_of`, in this process.
 
     Returns:
-        One row per case, as `figures_of` describes it; of one that is left out only name and FLOP.
+        One row per case, as `_compared` describes it; of one that is left out only name and FLOP.
 
     Raises:
         EmoconvError: the outputs of a case are not the same on both sides.
@@ -110,7 +108,8 @@ def compare(
             row: dict[str, Any] = {"name": case.name, "kind": case.kind, "width": case.width}
             row |= {"batch": case.batch, "frames": case.frames, "flop": flop}
             if flop is None or flop <= settings.most_tflop * 1e12:
-                row |= (compared or figures_of)(case, settings)
+                alone = settings.apart
+                row |= apart(_compared, case, settings) if alone else _compared(case, settings)
             rows.append(row)
             if on_row is not None:
                 on_row(row)
@@ -140,7 +139,7 @@ def apart(function: Callable[..., Any], *arguments: Any) -> Any:
         raise EmoconvError(f"{named or function.__name__}: its process has ended") from None
 
 
-def figures_of(case: Case, settings: Settings) -> dict[str, Any]:
+def _compared(case: Case, settings: Settings) -> dict[str, Any]:
     """Returns the figures of a case.
 
     Args:

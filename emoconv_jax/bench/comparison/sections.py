@@ -7,7 +7,6 @@ devices   the sampler on simulated devices of one CPU
 """
 
 import dataclasses
-import functools
 import importlib.metadata
 import pathlib
 from collections.abc import Callable, Sequence
@@ -16,19 +15,16 @@ from typing import Any
 from emoconv_jax.bench.comparison import theirs
 from emoconv_jax.bench.comparison.alone import peak_of
 from emoconv_jax.bench.comparison.cases import KINDS, WIDTHS, Case, cases
-from emoconv_jax.bench.comparison.diffvc import estimator_of
 from emoconv_jax.bench.comparison.measuring import (
     Settings,
     apart,
     compare,
-    figures_of,
     measured_ceiling,
     torch_device,
 )
 from emoconv_jax.bench.comparison.scaling import growth, simulated
 from emoconv_jax.bench.comparison.table import draw, head_text, row_text, table
 from emoconv_jax.bench.report import check_out, save_section
-from emoconv_jax.bench.twins.score_network import ScoreNetworkTwin
 from emoconv_jax.files import read_json
 
 SECTIONS = ("cases", "memory", "scaling", "devices")
@@ -79,10 +75,7 @@ def measure(
             figures: dict[str, Any] = {"ceiling": apart(measured_ceiling, settings.compute)}
             log(head_text(about | figures))
             figures["rows"] = compare(
-                chosen,
-                settings,
-                lambda row, top=figures["ceiling"]: log(row_text(row, top)),
-                functools.partial(_apart, folder),
+                chosen, settings, lambda row, top=figures["ceiling"]: log(row_text(row, top))
             )
         elif name == "memory":
             figures = {"rows": _memory(chosen, settings, folder)}
@@ -98,18 +91,6 @@ def measure(
     if out is not None:
         draw(read_json(out, "expected a report"), out.with_suffix(".png"))
     return found
-
-
-def _apart(folder: str | None, case: Case, settings: Settings) -> dict[str, Any]:
-    """Returns a case's figures from a process of its own, which makes the network anew."""
-    plain = dataclasses.replace(settings, estimator=ScoreNetworkTwin)
-    return apart(_with_original, case, plain, folder)
-
-
-def _with_original(case: Case, settings: Settings, folder: str | None) -> dict[str, Any]:
-    if folder is not None:
-        settings = dataclasses.replace(settings, estimator=estimator_of(pathlib.Path(folder)))
-    return figures_of(case, settings)
 
 
 def _memory(chosen: list[Case], settings: Settings, folder: str | None) -> list[dict[str, Any]]:
