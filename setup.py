@@ -42,7 +42,9 @@ BEAM = ["apache-beam>=2.60"]
 HUB = ["huggingface_hub>=1.0"]
 LOUDNESS = ["pyloudnorm>=0.1.1"]
 # speechmos (DNSMOS) does not ask for the two that follow it
-BENCH = ["torch>=2.6", "transformers>=4.50", "speechmos>=0.0.1.1", "onnxruntime>=1.17", "requests"]
+DNSMOS = ["speechmos>=0.0.1.1", "onnxruntime>=1.17", "requests"]
+BENCH = ["torch>=2.6", "transformers>=4.50", *DNSMOS]
+EVALUATE = ["faster-whisper>=1.1", "pyworld-prebuilt>=0.3.6", *DNSMOS]
 DEV = [
     "pytest>=8",
     "pytest-xdist>=3.6",
@@ -74,8 +76,9 @@ setup(
         "hub": HUB,
         "loudness": LOUDNESS,
         "bench": BENCH,
-        "dev": DEV + TRAIN + CORPORA + TENSORFLOW + BEAM + HUB + LOUDNESS + BENCH,
-        "all": TRAIN + CORPORA + TENSORFLOW + BEAM + HUB + LOUDNESS + BENCH,
+        "evaluate": EVALUATE,
+        "dev": DEV + TRAIN + CORPORA + TENSORFLOW + BEAM + HUB + LOUDNESS + BENCH + EVALUATE,
+        "all": TRAIN + CORPORA + TENSORFLOW + BEAM + HUB + LOUDNESS + BENCH + EVALUATE,
     },
     entry_points={"console_scripts": ["emoconv = emoconv_jax.cli.main:main"]},
 )

@@ -121,8 +121,9 @@ class VocoderConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RecogniserConfig:
-    """EmoMix's recogniser (ACRNN) with an emotion head and an arousal head."""
+    """EmoMix's ACRNN or, if "pooled", `models.pooled_recogniser`; both tell emotion and arousal."""
 
+    architecture: str = "acrnn"
     mels: int = 80
     bands: int = 40
     frames: int = 258  # 3 s at hop 256 / 22 050 Hz
@@ -296,7 +297,6 @@ def runs_of(trainees: Mapping[str, Mapping[str, Any]]) -> Callable[..., Any]:
 
 
 Config = TypeVar("Config")
-
 
 TRAINING_LIMITS = {
     "batch": (1, 1 << 20),

@@ -26,7 +26,7 @@ LAYERS = {
             ("models",),
             ("porting", "bundles", "checkpointing"),
             ("inference",),
-            ("pipeline", "training"),
+            ("pipeline", "training", "listeners"),
             ("evaluation", "bench"),
             ("cli",),
         ]
@@ -55,7 +55,7 @@ OWNERS = {
     "praatio": ("pipeline/",),
     "optax": ("training/",),
     "tensorboardX": ("training/",),
-    "torch": ("bench/",),
+    "torch": ("bench/", "listeners/naturalness.py"),
     "transformers": ("bench/",),
     "absl.flags": ("cli/",),
     "ml_collections": ("config.py", "cli/"),

@@ -1,9 +1,13 @@
 """Entries of a feature store made in a test."""
 
+import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from emoconv_jax.pipeline.store import Utterance
+import numpy as np
+
+from emoconv_jax.config import MelConfig
+from emoconv_jax.pipeline.store import FeatureStore, Utterance, write_array, write_index
 
 PLAIN = {
     "corpus": "made",
@@ -35,3 +39,32 @@ def entries(lengths: Sequence[int], describe: Callable[[int], dict[str, Any]]) -
         made.append(Utterance(**(PLAIN | place | describe(i))))
         start += frames
     return made
+
+
+# speaker, gender, emotion, d-vector: small enough to check on paper
+CLIPS = [
+    ("ann", "F", "happy", (0.0, 1.0)),
+    ("ann", "F", "neutral", (1.0, 0.1)),
+    ("bea", "F", "sad", (1.0, 1.0)),
+    ("bea", "F", "angry", (1.0, 0.9)),
+    ("carl", "M", "", (0.0, 1.0)),
+    ("carl", "M", "", (0.1, 1.0)),
+]
+
+
+def voice_store(
+    folder: pathlib.Path, clips: Sequence[tuple] = CLIPS, split: str = "test"
+) -> FeatureStore:
+    """A store of clips of one frame, with d-vectors."""
+    utterances = entries(
+        [1] * len(clips),
+        lambda i: {
+            "split": split,
+            "arousal": 4.0,
+            **dict(zip(("speaker", "gender", "emotion"), clips[i], strict=False)),
+        },
+    )
+    folder.mkdir(exist_ok=True)
+    write_array(folder, "speaker", np.array([vector for *_, vector in clips]))
+    write_index(folder, MelConfig(), utterances, [len(clips)])
+    return FeatureStore(folder)

@@ -9,13 +9,13 @@ a quarter of the words is wrong, so a figure says something only beside that of 
 some dozens of words. A machine that is not installed is left out and named in `notes`.
 """
 
-import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from emoconv_jax.audio.resampling import resample
+from emoconv_jax.listeners.naturalness import DNSMOS_NEEDS, Dnsmos
+from emoconv_jax.listeners.transcripts import edits, words
 from emoconv_jax.shapes import Float
 
 RATE_HZ = 16_000
@@ -33,15 +33,12 @@ class Listeners:
     def __init__(self) -> None:
         """Loads what there is."""
         self.notes: list[str] = []
-        self._mos: Any = None
+        self._mos: Dnsmos | None = None
         self._decoder: Any = None
         try:
-            from speechmos import dnsmos
-
-            self._mos = dnsmos
+            self._mos = Dnsmos()
         except ModuleNotFoundError as error:
-            needed = "`pip install speechmos onnxruntime requests` has it"
-            self.notes.append(f"DNSMOS: absent, {error.name} is not installed; {needed}")
+            self.notes.append(f"DNSMOS: absent, {error.name} is not installed; {DNSMOS_NEEDS}")
         try:
             import pocketsphinx
 
@@ -64,10 +61,7 @@ class Listeners:
         Returns:
             About 1..5; None where the networks are absent.
         """
-        if self._mos is None:
-            return None
-        speech = np.clip(resample(audio, sample_rate_hz, RATE_HZ), -1.0, 1.0)
-        return float(self._mos.run(speech, RATE_HZ)["ovrl_mos"])
+        return None if self._mos is None else self._mos(audio, sample_rate_hz)[1]
 
     def word_errors(
         self, audio: Float[np.ndarray, " n"], sample_rate_hz: int, text: str
@@ -97,24 +91,3 @@ class Listeners:
         self._decoder.end_utt()
         found = self._decoder.hyp()
         return edits(wanted, words(found.hypstr if found else "")), len(wanted)
-
-
-def words(text: str) -> list[str]:
-    """Returns the words of a text, in lower case and without punctuation."""
-    found = (word.strip("'") for word in re.findall(r"[\w']+", text.lower().replace("’", "'")))
-    return [word for word in found if word]
-
-
-def edits(wanted: Sequence[str], found: Sequence[str]) -> int:
-    """Returns the fewest words to insert, delete or replace that make one text the other.
-
-    Args:
-        wanted: of the one.
-        found: of the other.
-    """
-    row = list(range(len(found) + 1))
-    for i, word in enumerate(wanted, start=1):
-        before, row = row, [i]
-        for j, other in enumerate(found, start=1):
-            row.append(min(before[j] + 1, row[-1] + 1, before[j - 1] + (word != other)))
-    return row[-1]

@@ -13,6 +13,7 @@ from emoconv_jax.bundles.format import (
 )
 from emoconv_jax.errors import UsageError
 from emoconv_jax.models.average_voice import AverageVoiceEncoder
+from emoconv_jax.models.pooled_recogniser import recogniser_of
 from emoconv_jax.models.recogniser import Recogniser
 from emoconv_jax.models.score_network import ScoreNetwork
 from emoconv_jax.models.speaker import SpeakerEncoder
@@ -81,7 +82,7 @@ def network_of(role: str, config: BundleConfig) -> Network:
     if role == "average_voice":
         return AverageVoiceEncoder(config.average_voice)
     if role == "recogniser":
-        return Recogniser(config.recogniser)
+        return recogniser_of(config.recogniser)
     if role == "wav2vec2":
         return DimensionalRecogniser(config.wav2vec2)
     if role == "speaker":

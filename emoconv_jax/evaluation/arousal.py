@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from emoconv_jax.config import TRAINING_SPLITS
 from emoconv_jax.errors import EmoconvError
-from emoconv_jax.evaluation.measures import measure, nearest_speaker
+from emoconv_jax.evaluation.measures import measure
 from emoconv_jax.evaluation.rows import SUMMARY_FILE, collect
+from emoconv_jax.evaluation.subjects import Voices, choose
 from emoconv_jax.files import write_text
 from emoconv_jax.inference.converter import EmotionConverter
 from emoconv_jax.inference.request import Request, resolve
@@ -46,96 +46,6 @@ class Row:
     f0_hz: float
     level_db: float
     nearest: str
-
-
-def unseen(store: FeatureStore, split: str) -> np.ndarray:
-    """Returns the utterances of a split whose speakers no training split holds.
-
-    A split may also hold new sentences of training voices (`synthetic`); they say nothing here.
-
-    Args:
-        store: prepared features.
-        split: to choose from.
-
-    Returns:
-        Indices into the store.
-    """
-    heard = {u.speaker for u in store.utterances if u.split in TRAINING_SPLITS}
-    return store.select(lambda u: u.split == split and u.speaker not in heard)
-
-
-def choose(store: FeatureStore, split: str, limit: int, seed: int) -> list[int]:
-    """Returns test utterances, the same number of each speaker as far as they reach.
-
-    Args:
-        store: prepared features.
-        split: to choose from.
-        limit: how many at most.
-        seed: of the choice.
-
-    Returns:
-        Indices into the store.
-
-    Raises:
-        EmoconvError: the split is empty.
-    """
-    queues: dict[str, list[int]] = collections.defaultdict(list)
-    generator = np.random.default_rng(seed)
-    for i in generator.permutation(unseen(store, split)):
-        queues[store.utterances[i].speaker].append(int(i))
-    if not queues:
-        raise EmoconvError(f"{store.folder}: no utterances of unseen speakers in split {split!r}")
-    chosen: list[int] = []
-    while len(chosen) < limit and any(queues.values()):
-        for name in sorted(queues):
-            if queues[name] and len(chosen) < limit:
-                chosen.append(queues[name].pop(0))
-    return chosen
-
-
-class Voices:
-    """Centroids of the d-vectors of a split's speakers."""
-
-    def __init__(self, store: FeatureStore, split: str):
-        """Args: store: prepared features. split: whose unseen speakers compete."""
-        self.store = store
-        self.vectors = np.array(store.array("speaker"))
-        self._rates: dict[str, float] = {}
-        self.clips: dict[str, list[int]] = collections.defaultdict(list)
-        self.gender: dict[str, str] = {}
-        for i in unseen(store, split):
-            utterance = store.utterances[i]
-            self.clips[utterance.speaker].append(int(i))
-            self.gender[utterance.speaker] = utterance.gender
-
-    def nearest(self, vector: np.ndarray, index: int) -> str:
-        """Returns the same-gender speaker nearest to a d-vector made from utterance `index`.
-
-        Empty where no such speaker has another clip.
-        """
-        own = self.store.utterances[index]
-        others = {
-            name: [i for i in clips if i != index]
-            for name, clips in self.clips.items()
-            if self.gender[name] == own.gender
-        }
-        centroids = {name: self.vectors[i].mean(axis=0) for name, i in others.items() if i}
-        return nearest_speaker(vector, centroids) if centroids else ""
-
-    def real_rate(self, speaker: str) -> float:
-        """Returns how often a speaker's real emotional clips are nearest to its own centroid.
-
-        A speaker recorded without emotions (LJ) is judged by all its clips.
-        """
-        if speaker not in self._rates:
-            clips = self.clips[speaker]
-            emotional = [i for i in clips if self._is_emotional(i)]
-            hits = [self.nearest(self.vectors[i], i) == speaker for i in emotional or clips]
-            self._rates[speaker] = float(np.mean(hits))
-        return self._rates[speaker]
-
-    def _is_emotional(self, index: int) -> bool:
-        return self.store.utterances[index].emotion not in ("", "neutral")
 
 
 def evaluate(
@@ -185,7 +95,7 @@ def evaluate(
         "split": split,
         "requests": [dataclasses.asdict(one) for one in requests],
     }
-    voices = Voices(store, split)
+    voices = Voices(store, split, np.array(store.array("speaker")))
     jobs = {
         (store.utterances[i].corpus, store.utterances[i].path, target): functools.partial(
             _convert, converter, voices, corpora, i, target, one

@@ -17,7 +17,6 @@ The recogniser is the bundle's own, so both say that the conversion does what it
 people hear it.
 """
 
-import collections
 import dataclasses
 import functools
 import json
@@ -26,14 +25,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import kendalltau
 
 from emoconv_jax.audio.prosody import level_db, set_level
 from emoconv_jax.bundles.banks import LEVELS
 from emoconv_jax.errors import EmoconvError, UsageError
-from emoconv_jax.evaluation.arousal import choose
 from emoconv_jax.evaluation.measures import EQUAL_LEVEL_DB
 from emoconv_jax.evaluation.rows import SUMMARY_FILE, collect
+from emoconv_jax.evaluation.statistics import figure, pairs_in_order, taus
+from emoconv_jax.evaluation.subjects import choose
+from emoconv_jax.evaluation.trials import MIXED_IN, STRENGTHS, shared_out
 from emoconv_jax.files import write_text
 from emoconv_jax.inference.converter import EmotionConverter
 from emoconv_jax.inference.request import NEUTRAL, Request, resolve
@@ -41,9 +41,6 @@ from emoconv_jax.pipeline.store import FeatureStore
 from emoconv_jax.shapes import Float
 
 MIXES, AROUSALS = "mixes", "levels"
-STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8)
-MIXED_IN = ("happy", "angry", "sad")
-RESAMPLES = 2000  # of the utterances, for how far a mean may be trusted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,28 +82,6 @@ class Row:
             return self.arousal_equal_level if equal_level else self.arousal
         found = self.probabilities_equal_level if equal_level else self.probabilities
         return found[mixed_in]
-
-
-def shared_out(speakers: Sequence[str], emotions: Sequence[str], each: int) -> list[list[str]]:
-    """Returns which emotions are mixed into which utterance, as many of each as can be.
-
-    Args:
-        speakers: of the utterances, in order.
-        emotions: to share out.
-        each: emotions per utterance, 1 to all.
-
-    Returns:
-        Emotions per utterance. A speaker's utterances take turns, and speakers begin with
-        different ones, so that no emotion is that of some voices only.
-    """
-    seen: collections.Counter[str] = collections.Counter()
-    first = {name: place for place, name in enumerate(dict.fromkeys(speakers))}
-    found = []
-    for speaker in speakers:
-        begin = first[speaker] + seen[speaker] * each
-        found.append([emotions[(begin + i) % len(emotions)] for i in range(each)])
-        seen[speaker] += 1
-    return found
 
 
 def evaluate(
@@ -307,19 +282,15 @@ def order(asked: Float[np.ndarray, " v"], heard: Float[np.ndarray, "u v"]) -> di
         utterances, the share of utterances whose last value is heard as more than the first, and
         `means` of what is heard by value.
     """
-    low, high = np.triu_indices(len(asked), 1)
-    found: list[Any] = [kendalltau(asked, row) for row in heard]
-    taus = np.array([float(one.statistic) for one in found])
-    taus = np.where(np.isfinite(taus), taus, 0.0)
-    drawn = np.random.default_rng(0).integers(0, len(taus), (RESAMPLES, len(taus)))
-    interval = np.quantile(taus[drawn].mean(axis=1), [0.025, 0.975])
+    tau = figure(taus(asked, heard))
+    assert tau is not None  # there is an utterance
     means = heard.mean(axis=0).tolist()
     return {
-        "pairs_in_order": float((heard[:, high] > heard[:, low]).mean()),
+        "pairs_in_order": float(pairs_in_order(asked, heard).mean()),
         "ends_in_order": float((heard[:, -1] > heard[:, 0]).mean()),
-        "tau": float(taus.mean()),
-        "tau_low": float(interval[0]),
-        "tau_high": float(interval[1]),
+        "tau": tau.value,
+        "tau_low": tau.low,
+        "tau_high": tau.high,
         "means": dict(zip(map(_name, asked), means, strict=True)),
     }
 

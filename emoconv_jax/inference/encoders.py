@@ -19,7 +19,8 @@ from emoconv_jax.audio.resampling import resample
 from emoconv_jax.bundles.format import BundleConfig, load_tensors, read_config
 from emoconv_jax.bundles.parts import load_variables, network_of, template_of
 from emoconv_jax.config import AROUSAL_HIGH, AROUSAL_LOW
-from emoconv_jax.models.recogniser import Recogniser, recognise
+from emoconv_jax.models.pooled_recogniser import recogniser_of
+from emoconv_jax.models.recogniser import recognise
 from emoconv_jax.models.vocoder import Vocoder, reach_frames
 from emoconv_jax.models.wav2vec2 import DIMENSIONS, least_samples
 from emoconv_jax.porting.registry import fetch_weights
@@ -167,7 +168,7 @@ class EmotionRole:
 
     def __init__(self, config: BundleConfig, variables: dict):
         """Args: config: of the bundle. variables: of the network, statistics included."""
-        self.network = Recogniser(config.recogniser)
+        self.network = recogniser_of(config.recogniser)
         self.emotions, self.mel = config.recogniser.emotions, config.mel
         self.variables, self.floor = variables, log_floor(config)
         self._recognise = jax.jit(

@@ -174,7 +174,7 @@ class Recogniser(nn.Module):
         scores = nn.Dense(1, use_bias=False, name="attention")(states)[..., 0]
         attention = jax.nn.softmax(jnp.where(mask > 0, scores, -jnp.inf), axis=1)
         embedding = (attention[:, :, None] * states).sum(1)
-        x = embedding if keys is None else _dropped(embedding, keys)
+        x = embedding if keys is None else dropped(embedding, keys)
         x = _leaky(Linear(config.feed_forward, name="feed_forward")(x))
         return RecogniserOutput(
             embedding=embedding,
@@ -306,6 +306,18 @@ def recognise(
     )
 
 
+def dropped(x: Float[Array, "b d"], keys: Key[Array, " b"]) -> Float[Array, "b d"]:
+    """Returns `x` under dropout, each row drawn from its own key, in float32 whatever x is.
+
+    Args:
+        x: rows.
+        keys: one per row.
+    """
+    keep = np.float32(1.0 - DROPOUT)
+    kept = jax.vmap(lambda key: jax.random.bernoulli(key, keep, x.shape[1:]))(keys)
+    return jnp.where(kept, x / (1.0 - DROPOUT), 0.0)
+
+
 def _delta(x: Float[Array, "b f n"], mask: Float[Array, "b f"]) -> Float[Array, "b f n"]:
     """Returns the regression slope per frame, eq. 2."""
     last = mask * (1.0 - jnp.pad(mask[:, 1:], ((0, 0), (0, 1))))  # 1 on the last real frame
@@ -353,10 +365,3 @@ def _masked(x: Float[Array, "b f n c"], mask: Float[Array, "b f"]) -> Float[Arra
 
 def _leaky(x: Array) -> Array:
     return jax.nn.leaky_relu(x, LEAK)
-
-
-def _dropped(x: Float[Array, "b d"], keys: Key[Array, " b"]) -> Float[Array, "b d"]:
-    """Returns `x` under dropout, each row drawn from its own key, in float32 whatever x is."""
-    keep = np.float32(1.0 - DROPOUT)
-    kept = jax.vmap(lambda key: jax.random.bernoulli(key, keep, x.shape[1:]))(keys)
-    return jnp.where(kept, x / (1.0 - DROPOUT), 0.0)

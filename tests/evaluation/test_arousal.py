@@ -7,75 +7,18 @@ import math
 import numpy as np
 import pytest
 import soundfile
-from tiny_store import entries
+from tiny_store import voice_store
 
-from emoconv_jax.config import MelConfig
 from emoconv_jax.errors import EmoconvError
-from emoconv_jax.evaluation.arousal import Row, Voices, choose, evaluate, summarise
+from emoconv_jax.evaluation.arousal import Row, evaluate, summarise
 from emoconv_jax.evaluation.rows import ROWS_FILE
-from emoconv_jax.pipeline.store import FeatureStore, write_array, write_index
-
-# speaker, gender, emotion, d-vector: small enough to check on paper
-CLIPS = [
-    ("ann", "F", "happy", (0.0, 1.0)),
-    ("ann", "F", "neutral", (1.0, 0.1)),
-    ("bea", "F", "sad", (1.0, 1.0)),
-    ("bea", "F", "angry", (1.0, 0.9)),
-    ("carl", "M", "", (0.0, 1.0)),
-    ("carl", "M", "", (0.1, 1.0)),
-]
-
-
-def make_store(folder, clips=CLIPS, split="test", corpus="made") -> FeatureStore:
-    utterances = entries(
-        [1] * len(clips),
-        lambda i: {
-            "corpus": corpus,
-            "split": split,
-            "arousal": 4.0,
-            **dict(zip(("speaker", "gender", "emotion"), clips[i], strict=False)),
-        },
-    )
-    folder.mkdir(exist_ok=True)
-    write_array(folder, "speaker", np.array([vector for *_, vector in clips]))
-    write_index(folder, MelConfig(), utterances, [len(clips)])
-    return FeatureStore(folder)
+from emoconv_jax.evaluation.subjects import Voices
 
 
 @pytest.fixture
 def voices(tmp_path) -> Voices:
-    return Voices(make_store(tmp_path / "features"), "test")
-
-
-def test_a_centroid_never_holds_the_clip_in_question(voices):
-    """Ann's happy clip (0, 1): her other clip (1, .1) has cosine .0995 to it, Bea's mean (1, .95)
-    has .689. With the clip itself, Ann's mean (.5, .55) would have .740 and win."""
-    clip = np.array([0.0, 1.0], np.float32)
-    assert voices.nearest(clip, 0) == "bea"
-    assert voices.nearest(np.array([1.0, 0.2], np.float32), 0) == "ann"
-    # for Bea's clip, Ann's centroid is whole: (.5, .55), cosine to (.5, .55) is 1
-    assert voices.nearest(np.array([0.5, 0.55], np.float32), 2) == "ann"
-
-
-def test_only_speakers_of_the_same_gender_compete(voices):
-    assert voices.nearest(np.array([1.0, 0.1], np.float32), 4) == "carl"
-
-
-def test_real_rate_is_that_of_emotional_clips_or_of_all_where_there_are_none(voices):
-    """Ann's only emotional clip goes to Bea: 0. Bea's sad clip (1, 1) has cosine .99862 to her
-    other one and .99887 to Ann's mean (.5, .55): lost; her angry clip (1, .9) has .99862 to her own
-    and .99500 to Ann's: won. Carl is alone among the men: 1."""
-    assert voices.real_rate("ann") == 0.0
-    assert voices.real_rate("bea") == 0.5
-    assert voices.real_rate("carl") == 1.0
-
-
-def test_without_another_clip_there_is_no_nearest(tmp_path):
-    alone = Voices(make_store(tmp_path / "features", CLIPS[:1]), "test")
-    assert alone.nearest(np.array([0.0, 1.0], np.float32), 0) == ""
-    two = [CLIPS[0], ("bea", "F", "sad", (1.0, 0.0))]
-    pair = Voices(make_store(tmp_path / "two", two), "test")
-    assert pair.nearest(np.array([0.0, 1.0], np.float32), 0) == "bea"
+    store = voice_store(tmp_path / "features")
+    return Voices(store, "test", np.array(store.array("speaker")))
 
 
 def row(path, speaker, target, *figures, nearest, corpus="made") -> Row:
@@ -130,21 +73,6 @@ def test_each_corpus_is_counted_apart(voices):
     assert found["all"]["arousal_rises"] == pytest.approx(2 / 4)
 
 
-def test_choice_takes_turns_between_speakers_and_grows_with_the_limit(tmp_path):
-    clips = [("ann", "F", "", (0.0, 1.0))] * 5 + [("bea", "F", "", (1.0, 0.0))] * 2
-    store = make_store(tmp_path / "features", clips)
-    four, six = choose(store, "test", 4, seed=3), choose(store, "test", 6, seed=3)
-    assert four == six[:4]
-    assert [store.utterances[i].speaker for i in six] == ["ann", "bea", "ann", "bea", "ann", "ann"]
-    assert len(set(six)) == 6
-    assert sorted(choose(store, "test", 100, seed=0)) == list(range(7))
-    assert len({tuple(choose(store, "test", 7, seed=s)) for s in range(5)}) > 1
-    with pytest.raises(
-        EmoconvError, match="no utterances of unseen speakers in split 'validation'"
-    ):
-        choose(store, "validation", 4, seed=0)
-
-
 @pytest.fixture
 def corpora(tmp_path, speech):
     """Two clips of one corpus, with the d-vectors of a store."""
@@ -153,7 +81,7 @@ def corpora(tmp_path, speech):
     for i in range(2):
         soundfile.write(folder / f"{i}.wav", speech * (0.5 + 0.3 * i), 22050)
     clips = [("ann", "F", "sad", tuple(np.eye(256)[i])) for i in range(2)]
-    return make_store(tmp_path / "features", clips), folder.parent
+    return voice_store(tmp_path / "features", clips), folder.parent
 
 
 @pytest.mark.slow

@@ -11,12 +11,13 @@ from tiny_store import entries
 from emoconv_jax.cli.evaluate import order_table
 from emoconv_jax.config import MelConfig
 from emoconv_jax.errors import EmoconvError, UsageError
-from emoconv_jax.evaluation import mixes
-from emoconv_jax.evaluation.mixes import Row, evaluate, in_series, order, shared_out, summarise
+from emoconv_jax.evaluation import trials
+from emoconv_jax.evaluation.mixes import Row, evaluate, in_series, order, summarise
 from emoconv_jax.evaluation.rows import ROWS_FILE, SETTINGS_FILE
+from emoconv_jax.evaluation.trials import shared_out
 from emoconv_jax.pipeline.store import FeatureStore, write_array, write_index
 
-STRENGTHS = np.array(mixes.STRENGTHS)
+STRENGTHS = np.array(trials.STRENGTHS)
 
 
 def test_pairs_and_tau_of_one_series_by_hand():

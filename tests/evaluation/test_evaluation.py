@@ -1,0 +1,133 @@
+"""The whole evaluation of a tiny bundle, and its report, as a user would run it."""
+
+import csv
+import html.parser
+import json
+
+import numpy as np
+import pytest
+import soundfile
+from tiny_store import entries
+
+from emoconv_jax.config import MelConfig
+from emoconv_jax.errors import EmoconvError, UsageError
+from emoconv_jax.evaluation import report
+from emoconv_jax.evaluation.evaluation import AUDIO, Asked, Evaluation
+from emoconv_jax.evaluation.judges import Judges
+from emoconv_jax.evaluation.rows import ROWS_FILE
+from emoconv_jax.evaluation.trials import MIXED_IN, trials
+from emoconv_jax.pipeline.store import FeatureStore, write_array, write_index
+
+ODD = "<script>alert(1)</script>.wav"
+ASKED = {"what": ("arousal",), "systems": ("source", "level"), "limit": 1, "request": {"steps": 1}}
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory, speech):
+    """Two clips of one voice; one has a name that is markup."""
+    place = tmp_path_factory.mktemp("heard")
+    (place / "corpora" / "made" / ODD).parent.mkdir(parents=True)
+    for i, name in enumerate((ODD, "1.wav")):
+        path = place / "corpora" / "made" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, speech * (0.5 + 0.3 * i), 22050)
+    utterances = entries(
+        [1, 1],
+        lambda i: {
+            "path": (ODD, "1.wav")[i],
+            "split": "test",
+            "speaker": "ann",
+            "text": "The queen wore a purple gown and a silver chain.",
+        },
+    )
+    (place / "features").mkdir()
+    write_array(place / "features", "speaker", np.eye(2))
+    write_index(place / "features", MelConfig(), utterances, [2])
+    return FeatureStore(place / "features"), place / "corpora"
+
+
+@pytest.fixture(scope="module")
+def judges(converter) -> Judges:
+    return Judges(converter, converter.emotion)
+
+
+def evaluation(clips, converter, judges, out, **changes) -> Evaluation:
+    return Evaluation(converter, *clips, out, judges, Asked(**(ASKED | changes)))
+
+
+class Page(html.parser.HTMLParser):
+    """Tags of a page, and the addresses in it."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+
+
+@pytest.mark.slow
+def test_rows_sounds_and_a_page_that_needs_nothing_else(clips, converter, judges, tmp_path):
+    one = evaluation(clips, converter, judges, tmp_path / "o")
+    rows = one.run()
+    assert [row.system for row in rows] == ["source"] + ["model"] * 7 + ["level"] * 7
+    heard = rows[0].figures
+    wanted = {"own_arousal", "own_arousal_equal_level", "second_arousal", "own_voice", "level_db"}
+    assert wanted <= set(heard)
+    assert heard["second_arousal"] == heard["own_arousal"]  # the same machine here
+    for row in rows:
+        sound, rate_hz = soundfile.read(tmp_path / "o" / AUDIO / row.file)
+        assert len(sound) / rate_hz == pytest.approx(row.figures["seconds"])
+        assert row.figures["own_nearest"] == 1.0  # the only voice there is
+    summary = report.write(rows, one.voices, judges.notes, tmp_path / "o")
+    assert summary["systems"]["source"]["all"]["l_abs_own"]["value"] == pytest.approx(
+        np.mean(np.abs(heard["own_arousal"] - np.arange(1, 8))) / 6
+    )
+    text = (tmp_path / "o" / "report.html").read_text()
+    page = Page(text)
+    assert "script" not in page.tags and ODD not in text
+    assert page.tags.count("audio") == 15 and page.tags.count("svg") >= 1
+    assert all(a.startswith(("data:audio/ogg;base64,", "#")) for a in page.addresses)
+    with open(tmp_path / "o" / "report.csv", newline="") as file:
+        sheet = list(csv.DictReader(file))
+    assert len(sheet) == 15 and sheet[0]["path"] == ODD
+    assert float(sheet[0]["own_arousal"]) == heard["own_arousal"]
+    assert json.loads((tmp_path / "o" / "summary.json").read_text())["systems"].keys() == {
+        "source",
+        "model",
+        "level",
+    }
+    # a second run measures nothing anew, and other settings are refused
+    before = (tmp_path / "o" / ROWS_FILE).read_bytes()
+    assert evaluation(clips, converter, judges, tmp_path / "o").run() == rows
+    assert (tmp_path / "o" / ROWS_FILE).read_bytes() == before
+    with pytest.raises(EmoconvError, match="use a fresh folder"):
+        evaluation(clips, converter, judges, tmp_path / "o", request={"steps": 2}).run()
+
+
+def test_trials_are_all_levels_all_emotions_and_the_mixes_of_the_turn():
+    found = trials(("arousal", "emotions", "mixes"), ("happy", "sad"), ["sad"], ("source", "level"))
+    names = [trial.name for trial in found]
+    assert names[0] == "source" and len(set(names)) == len(names)
+    assert [n for n in names if n.startswith("level")] == [
+        f"level_arousal_{v}" for v in range(1, 8)
+    ]
+    assert names[-5:] == ["model_mixes_0", *(f"model_mixes_sad_{v}" for v in (0.2, 0.4, 0.6, 0.8))]
+    assert "model_emotions_happy" in names
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"what": ("mixes",), "mixed_in": ("joyous",)}, "mixed_in: found joyous, allowed are"),
+        ({"each": 4}, r"each: found 4, allowed is 1\.\.3"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(clips, converter, judges, tmp_path, changes, message):
+    assert len(MIXED_IN) == 3
+    with pytest.raises(UsageError, match=message):
+        evaluation(clips, converter, judges, tmp_path / "o", **changes)
+    assert not (tmp_path / "o").exists()

@@ -1,0 +1,111 @@
+"""The summary of rows made by hand: what is averaged over what, and what is left out."""
+
+import json
+
+import numpy as np
+import pytest
+from tiny_store import voice_store
+
+from emoconv_jax.evaluation.evaluation import Row
+from emoconv_jax.evaluation.subjects import Voices
+from emoconv_jax.evaluation.summary import summarise
+
+HALVES = {"": 1.0, "_equal_level": 0.5}  # at equal loudness half of the movement is left
+NOTHING = {"seconds": 2.0, "source_seconds": 2.0}
+
+
+def row(system="model", what="", emotion="", value=0.0, path="0", language="en", **figures) -> Row:
+    place = ("made", path, "ann", language, system, what, emotion, value, "x.flac")
+    return Row(*place, figures=NOTHING | figures)
+
+
+def arousal_rows(system: str, path: str, gain: float) -> list[Row]:
+    """Heard arousal is 4 + gain (asked - 4)."""
+    return [
+        row(
+            system,
+            "arousal",
+            value=float(asked),
+            path=path,
+            **{f"own_arousal{k}": 4 + share * gain * (asked - 4) for k, share in HALVES.items()},
+        )
+        for asked in range(1, 8)
+    ]
+
+
+@pytest.fixture
+def voices(tmp_path) -> dict[str, Voices]:
+    store = voice_store(tmp_path / "features")
+    return {"own": Voices(store, "test", np.array(store.array("speaker")))}
+
+
+def value(summary, key, system="model", corpus="all"):
+    return summary["systems"][system][corpus][key]["value"]
+
+
+def test_order_slope_and_error_of_arousal(voices):
+    """Gains 1 and .5 give slopes 1 and .5; errors |(gain - 1)(asked - 4)| / 6 average 0 and
+    .5 x 12 / 42; at equal loudness the slopes are halved."""
+    rows = arousal_rows("model", "0", 1.0) + arousal_rows("model", "1", 0.5)
+    found = summarise(rows, voices)
+    assert value(found, "tau_own") == 1.0
+    assert value(found, "slope_own") == pytest.approx(0.75)
+    assert value(found, "slope_own_equal_level") == pytest.approx(0.375)
+    assert value(found, "l_abs_own") == pytest.approx(0.25 * 12 / 42)
+    assert value(found, "heard_own_7") == pytest.approx((7 + 5.5) / 2)
+    assert "tau_second" not in found["systems"]["model"]["all"]
+    assert found["systems"]["model"]["all"]["tau_own"]["utterances"] == 2
+    json.dumps(found, allow_nan=False)
+
+
+def test_what_has_no_target_answers_the_same_to_all(voices):
+    found = summarise([row("source", own_arousal=4.0, own_arousal_equal_level=4.0)], voices)
+    assert value(found, "l_abs_own", "source") == pytest.approx(12 / 42)
+    assert value(found, "tau_own", "source") == 0.0
+
+
+def test_an_utterance_without_all_targets_has_no_order(voices):
+    found = summarise(arousal_rows("model", "0", 1.0)[:-1], voices)
+    assert "tau_own" not in found["systems"]["model"]["all"]
+
+
+def test_systems_are_compared_on_the_utterances_that_both_have(voices):
+    ours = arousal_rows("model", "0", 1.0) + arousal_rows("model", "1", 1.0)
+    theirs = arousal_rows("signal", "0", -1.0)
+    one = summarise(ours + theirs, voices)["paired"]["signal"]["tau_own_equal_level"]
+    assert (one["difference"], one["utterances"]) == (2.0, 1)
+
+
+def test_emotions_count_where_the_one_asked_for_is_the_likeliest(voices):
+    heard = {"happy": (0.6, 0.4), "sad": (0.7, 0.3)}  # of happy and sad, at each request
+    rows = [
+        row(what="emotions", emotion=asked, own_happy=happy, own_sad=sad)
+        for asked, (happy, sad) in heard.items()
+    ]
+    assert value(summarise(rows, voices), "accuracy_own") == 0.5
+
+
+def test_neutral_is_strength_zero_of_every_mixed_emotion(voices):
+    rows = [row(what="mixes", own_happy=0.2, own_sad=0.8)]
+    rows += [row(what="mixes", emotion="happy", value=0.4, own_happy=0.3, own_sad=0.7)]
+    rows += [row(what="mixes", emotion="sad", value=0.4, own_happy=0.4, own_sad=0.6)]
+    found = summarise(rows, voices)
+    assert value(found, "mix_in_order_own") == 0.5  # happy .2 -> .3, sad .8 -> .6
+    assert value(found, "mix_heard_own_0") == pytest.approx(0.5)
+    assert value(found, "mix_heard_own_0.4") == pytest.approx(0.45)
+
+
+def test_word_errors_are_of_english_and_character_errors_of_each_language(voices):
+    counts = {"word_errors": 1, "words": 4, "character_errors": 3, "characters": 20}
+    polish = {"word_errors": 2, "words": 4, "character_errors": 10, "characters": 20}
+    rows = [row(path="0", **counts), row(path="1", language="pl", **polish)]
+    found = summarise(rows, voices)
+    assert value(found, "wer") == 0.25
+    assert value(found, "cer") == 0.15
+    assert value(found, "cer_pl") == 0.5
+    assert "wer_pl" not in found["systems"]["model"]["all"]
+
+
+def test_what_could_not_be_made_is_not_counted(voices):
+    absent = Row("made", "0", "ann", "en", "signal", "arousal", "", 1.0, "", {})
+    assert list(summarise([row(), absent], voices)["systems"]) == ["model"]

@@ -1,0 +1,59 @@
+"""The listeners themselves, on the project's sample, whose words and voice are known."""
+
+import librosa
+import numpy as np
+import pytest
+
+from emoconv_jax.audio.reading import read_audio
+from emoconv_jax.audio.vad import power_mel
+from emoconv_jax.listeners.naturalness import Dnsmos
+from emoconv_jax.listeners.second_speaker import SecondSpeaker
+from emoconv_jax.listeners.transcripts import edits, words
+from emoconv_jax.listeners.whisper import Whisper
+
+SAMPLE = "data/samples/neutral.flac"
+TEXT = "The queen wore a purple gown and a silver chain."
+RATE_HZ = 22_050
+
+
+@pytest.fixture(scope="module")
+def sample(pytestconfig) -> np.ndarray:
+    return read_audio(pytestconfig.rootpath / SAMPLE, RATE_HZ)
+
+
+def test_the_power_mel_is_librosas(sample):
+    audio = librosa.resample(sample[:30_000], orig_sr=RATE_HZ, target_sr=16_000)
+    expected = librosa.feature.melspectrogram(
+        y=audio, sr=16_000, n_fft=512, win_length=400, hop_length=160, n_mels=40,
+        window="hamming", center=False, power=2.0,
+    )  # fmt: skip
+    found = power_mel(audio, 512, np.hamming(401)[:-1])
+    np.testing.assert_allclose(found, expected.T, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.slow
+def test_whisper_understands_the_sample_at_any_level(sample):
+    whisper = Whisper()
+    for gain in (1.0, 0.01):
+        assert edits(words(TEXT), words(whisper(gain * sample, RATE_HZ))) <= 1
+    assert whisper(np.zeros(RATE_HZ, np.float32), RATE_HZ).split() in ([], ["you"], ["You"])
+
+
+@pytest.mark.slow
+def test_the_second_encoder_knows_a_voice_from_another(sample):
+    """Halves of the sample against the sample with its formants moved by a third."""
+    encoder = SecondSpeaker()
+    half = len(sample) // 2
+    first, second = encoder(sample[:half], RATE_HZ), encoder(sample[half:], RATE_HZ)
+    other = encoder(sample[half:], int(RATE_HZ * 1.33))
+    assert np.linalg.norm(first) == pytest.approx(1.0, abs=1e-5)
+    assert first @ second > first @ other + 0.1
+    assert encoder(sample[:2000], RATE_HZ).shape == (256,)  # shorter than its window
+
+
+@pytest.mark.slow
+def test_dnsmos_likes_speech_better_than_speech_in_noise(sample):
+    dnsmos = Dnsmos()
+    noise = np.random.default_rng(0).normal(0.0, 0.05, len(sample)).astype(np.float32)
+    clean, noisy = (dnsmos(one, RATE_HZ) for one in (sample, sample + noise))
+    assert clean[0] > 3.0 and clean[1] > noisy[1] + 0.5
