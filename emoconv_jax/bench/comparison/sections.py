@@ -73,10 +73,15 @@ def measure(
     for name in sections:
         if name == "cases":
             figures: dict[str, Any] = {"ceiling": apart(measured_ceiling, settings.compute)}
+            figures["rows"] = []
             log(head_text(about | figures))
-            figures["rows"] = compare(
-                chosen, settings, lambda row, top=figures["ceiling"]: log(row_text(row, top))
-            )
+
+            def told(row: dict[str, Any], figures: dict[str, Any] = figures) -> None:
+                log(row_text(row, figures["ceiling"]))
+                figures["rows"].append(row)
+                save_section(out, "cases", about | figures)  # an hour's rows are not lost
+
+            compare(chosen, settings, told)
         elif name == "memory":
             figures = {"rows": _memory(chosen, settings, folder)}
         elif name == "scaling":

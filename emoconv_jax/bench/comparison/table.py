@@ -145,6 +145,4 @@ def _bars(axis: Any, rows: list[dict[str, Any]]) -> None:
             axis.plot(row["compiled_ratio"], place, "D", color=COMPILED, markersize=5)
     axis.axvline(1.0, color="black", linewidth=0.8)
     axis.set_yticks(range(len(rows)), [row["name"] for row in reversed(rows)])
-    axis.set_xlabel(
-        "time of emoconv / time of PyTorch (bar: eager; diamond: compiled; line: spread)"
-    )
+    axis.set_xlabel("time of emoconv / PyTorch (bar: eager; diamond: compiled; line: spread)")
