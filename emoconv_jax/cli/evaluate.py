@@ -15,8 +15,8 @@ mixes     mixes an emotion into neutral at strength 0, .2, .4, .6, .8: does its 
 levels    converts to arousal 1, 2 ... 7: does the measured one rise with every step
 full      all of it, beside yardsticks: arousal 1 to 7, every emotion, mixes; heard by the bundle's
           recogniser and by that of --second, by two speaker encoders, Whisper, DNSMOS and
-          DistillMOS, as far as they are installed (extra `evaluate`). A table, report.html with
-          plots and players, report.csv and summary.json, all with 95 % intervals over utterances
+          DistillMOS, as far as they are installed (extra `evaluate`). A table and report.html
+          with 95 % intervals over utterances, plots and players; report.csv, summary.json
 
 Only voices that no training has heard are converted. A table is printed, the figures and all rows
 go to the folder of --out; each question needs a folder of its own. An interrupted run continues
@@ -118,6 +118,10 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
     for name in ("features", "corpora", "out"):
         if getattr(flags, name) is None:
             raise UsageError(f"--{name}: missing")
+    for name, allowed in (("trials", TRIALS), ("yardsticks", YARDSTICKS)):
+        for value in getattr(flags, name):
+            if value not in allowed:
+                raise UsageError(f"--{name}: found {value!r}, allowed are {', '.join(allowed)}")
     from emoconv_jax.evaluation import arousal, mixes
     from emoconv_jax.inference.converter import EmotionConverter
     from emoconv_jax.pipeline.store import FeatureStore
@@ -142,17 +146,20 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
 
 def _full(flags: absl_flags.FlagValues, parts: tuple, request: dict) -> str:
     """Runs the whole evaluation and returns its table."""
+    from emoconv_jax.bundles import hub
+    from emoconv_jax.bundles.format import fingerprint, read_config
     from emoconv_jax.evaluation import report
     from emoconv_jax.evaluation.evaluation import Asked, Evaluation
     from emoconv_jax.evaluation.judges import Judges
-    from emoconv_jax.inference.hearing import Ear
+    from emoconv_jax.inference.encoders import emotion_role
 
-    for name, allowed in (("trials", TRIALS), ("yardsticks", YARDSTICKS)):
-        for value in getattr(flags, name):
-            if value not in allowed:
-                raise UsageError(f"--{name}: found {value!r}, allowed are {', '.join(allowed)}")
     converter, store, corpora, out = parts
-    second = Ear.from_pretrained(flags.second).emotion if flags.second else None
+    second, sha256 = None, ""
+    if flags.second:
+        folder, _ = hub.fetch(flags.second, None)
+        second, sha256 = emotion_role(folder, read_config(folder)), fingerprint(folder)
+        if sha256 == converter.sha256:
+            raise UsageError(f"--second: {flags.second} is the bundle that is judged")
     asked = Asked(
         what=tuple(flags.trials),
         systems=tuple(flags.yardsticks),
@@ -163,7 +170,7 @@ def _full(flags: absl_flags.FlagValues, parts: tuple, request: dict) -> str:
         seed=flags.seed,
         request={name: value for name, value in request.items() if value is not None},
     )
-    judges = Judges(converter, second)
+    judges = Judges(converter, second, sha256)
     evaluation = Evaluation(converter, store, corpora, out, judges, asked)
     summary = report.write(evaluation.run(), evaluation.voices, judges.notes, out, flags.seed)
     return "\n".join([report.markdown(summary), "", *judges.notes])

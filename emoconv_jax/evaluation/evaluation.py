@@ -12,7 +12,10 @@ Everything lies in one folder, and an interrupted run goes on where it was:
 
 import dataclasses
 import functools
+import hashlib
+import importlib.util
 import pathlib
+import zipfile
 from typing import Any
 
 import numpy as np
@@ -35,10 +38,11 @@ from emoconv_jax.evaluation.trials import (
     sound_of,
     trials,
 )
+from emoconv_jax.evaluation.yardsticks import SIGNAL_NEEDS
 from emoconv_jax.files import replacing
 from emoconv_jax.inference.conversion import CAUTION
 from emoconv_jax.inference.converter import EmotionConverter
-from emoconv_jax.inference.request import resolve
+from emoconv_jax.inference.request import NEUTRAL, resolve
 from emoconv_jax.pipeline.store import FeatureStore, Utterance
 
 AUDIO, VOICES = "audio", "voices.npz"
@@ -129,16 +133,17 @@ class Evaluation:
             UsageError: a request that makes no sense.
             EmoconvError: the bundle does not know an emotion.
         """
+        if "signal" in asked.systems and importlib.util.find_spec("pyworld") is None:
+            judges.notes.append(f"signal: absent, pyworld is not installed; {SIGNAL_NEEDS}")
+            others = tuple(name for name in asked.systems if name != "signal")
+            asked = dataclasses.replace(asked, systems=others)
         self.converter, self.store, self.corpora, self.out = converter, store, corpora, out
         self.judges, self.asked = judges, asked
         known = tuple(converter.banks.emotions)
-        if MIXES in asked.what and not set(asked.mixed_in) <= set(known):
-            found = ", ".join(asked.mixed_in)
-            raise UsageError(f"mixed_in: found {found}, allowed are {', '.join(known)}")
-        if not 1 <= asked.each <= len(asked.mixed_in):
-            raise UsageError(f"each: found {asked.each}, allowed is 1..{len(asked.mixed_in)}")
+        _check(asked, known)
         self.emotions = known if EMOTIONS in asked.what else ()
         self.fields = {"seed": asked.seed} | asked.request
+        self._settings()  # refuses what no request can mean
         self.chosen = choose(store, asked.split, asked.limit, asked.seed)
         self._last: tuple[int, np.ndarray, float] | None = None
 
@@ -205,23 +210,21 @@ class Evaluation:
         utterance, rate_hz = self.store.utterances[index], self.converter.config.mel.sample_rate_hz
         audio, arousal = self._heard(index)
         sound = sound_of(trial, audio, arousal, self.converter, self.fields)
-        file, figures = "", {}
-        if sound is not None:
-            file = f"{index:05d}_{trial.name}.flac"
-            (self.out / AUDIO).mkdir(exist_ok=True)
-            write_audio(self.out / AUDIO / file, sound, rate_hz, comment=CAUTION)
-            figures, vectors = self.judges.hear(sound, utterance.text, utterance.language)
-            figures["seconds"], figures["source_seconds"] = (
-                len(one) / rate_hz for one in (sound, audio)
-            )
-            for name, vector in vectors.items():
-                voices = self.voices[name]
-                similarity = voices.similarity(vector, index)
-                if similarity is not None:
-                    figures[f"{name}_voice"] = similarity
-                    figures[f"{name}_nearest"] = float(
-                        voices.nearest(vector, index) == utterance.speaker
-                    )
+        clip = hashlib.sha256(f"{utterance.corpus}/{utterance.path}".encode()).hexdigest()[:12]
+        file = f"{clip}_{trial.name}.flac"
+        (self.out / AUDIO).mkdir(exist_ok=True)
+        write_audio(self.out / AUDIO / file, sound, rate_hz, comment=CAUTION)
+        figures, vectors = self.judges.hear(sound, utterance.text, utterance.language)
+        figures["seconds"], figures["source_seconds"] = (
+            len(one) / rate_hz for one in (sound, audio)
+        )
+        for name, vector in vectors.items():
+            voices = self.voices[name]
+            similarity = voices.similarity(vector, index)
+            if similarity is not None:
+                nearest = voices.nearest(vector, index)
+                figures[f"{name}_voice"] = similarity
+                figures[f"{name}_nearest"] = float(nearest == utterance.speaker)
         return Row(
             utterance.corpus,
             utterance.path,
@@ -243,7 +246,7 @@ class Evaluation:
             try:
                 with np.load(path, allow_pickle=False) as file:
                     held = {name: file[name] for name in file.files}
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
                 raise EmoconvError(f"{path}: cannot be read ({error}); remove it") from None
             if set(held) == {"clips", *names} and np.array_equal(held["clips"], clips):
                 return {name: held[name] for name in names}
@@ -261,6 +264,22 @@ class Evaluation:
 
     def _utterance(self, index: int) -> Utterance:
         return self.store.utterances[index]
+
+
+def _check(asked: Asked, known: tuple[str, ...]) -> None:
+    """Refuses what asks for nothing, or for a mix that is none."""
+    if not asked.what:
+        raise UsageError("trials: found none, at least one is needed")
+    if MIXES not in asked.what:
+        return
+    allowed = [name for name in known if name != NEUTRAL]
+    found = ", ".join(asked.mixed_in)
+    if not asked.mixed_in or not set(asked.mixed_in) <= set(allowed):
+        raise UsageError(f"mixed_in: found {found or 'none'}, allowed are {', '.join(allowed)}")
+    if len(set(asked.mixed_in)) < len(asked.mixed_in):
+        raise UsageError(f"mixed_in: found {found}, allowed is each of them once")
+    if not 1 <= asked.each <= len(asked.mixed_in):
+        raise UsageError(f"each: found {asked.each}, allowed is 1..{len(asked.mixed_in)}")
 
 
 def _key(row: Row) -> tuple[str, str, Trial]:

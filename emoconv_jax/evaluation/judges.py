@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from emoconv_jax.audio.prosody import f0_track, level_db, set_level
+from emoconv_jax.errors import EmoconvError
 from emoconv_jax.evaluation.measures import EQUAL_LEVEL_DB
 from emoconv_jax.inference.converter import EmotionConverter
 from emoconv_jax.inference.encoders import Recognition
@@ -47,12 +48,13 @@ class Judges:
         names: of the machines that are there.
     """
 
-    def __init__(self, converter: EmotionConverter, second: Hears | None):
+    def __init__(self, converter: EmotionConverter, second: Hears | None, sha256: str = ""):
         """Loads what is installed.
 
         Args:
             converter: whose recogniser and speaker encoder are the own ones.
             second: the other recogniser.
+            sha256: the fingerprint of its bundle.
         """
         self.notes: list[str] = []
         self.rate_hz = converter.config.mel.sample_rate_hz
@@ -69,17 +71,19 @@ class Judges:
         self._dnsmos = self._made("DNSMOS", DNSMOS_NEEDS, Dnsmos)
         self._distillmos = self._made("DistillMOS", DISTILLMOS_NEEDS, Distillmos)
         others = {"whisper": self._whisper, "dnsmos": self._dnsmos, "distillmos": self._distillmos}
-        self.names = [f"{name} recogniser" for name in self.recognisers]
+        self.names = ["own recogniser"] + ([f"second recogniser {sha256}"] if second else [])
         self.names += [f"{name} speaker encoder" for name in self.speakers]
         self.names += [name for name, one in others.items() if one is not None]
 
     def _made(self, name: str, needs: str, kind: Callable[[], Any]) -> Any:
-        """Returns a machine; None, with a note, where its package is absent."""
+        """Returns a machine; None, with a note, where package or weights cannot be had."""
         try:
             return kind()
         except ModuleNotFoundError as error:
             self.notes.append(f"{name}: absent, {error.name} is not installed; {needs}")
-            return None
+        except EmoconvError as error:
+            self.notes.append(f"{name}: absent, {error}")
+        return None
 
     def hear(
         self, audio: Float[np.ndarray, " n"], text: str = "", language: str = ""

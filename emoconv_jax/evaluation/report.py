@@ -24,7 +24,7 @@ from emoconv_jax.evaluation.evaluation import AUDIO, Row
 from emoconv_jax.evaluation.rows import SUMMARY_FILE
 from emoconv_jax.evaluation.subjects import Voices
 from emoconv_jax.evaluation.summary import HEARERS, summarise
-from emoconv_jax.evaluation.trials import MODEL, STRENGTHS
+from emoconv_jax.evaluation.trials import AROUSAL, MIXES, MODEL, STRENGTHS
 from emoconv_jax.files import write_text
 
 COLOURS = {
@@ -205,7 +205,7 @@ def _cells(tag: str, cells: Iterable[str]) -> str:
 
 
 def _plots(summary: Mapping[str, Any]) -> list[str]:
-    """Returns the plots as SVG: heard and error by asked arousal, probability by strength."""
+    """Returns the plots as SVG: heard by asked arousal, probability by strength."""
     systems = {name: table["all"] for name, table in summary["systems"].items()}
     figure = Figure(figsize=(11, 4), layout="constrained")
     for axis, hearer in zip(figure.subplots(1, 2), HEARERS, strict=True):
@@ -258,13 +258,13 @@ def _players(rows: Sequence[Row], out: pathlib.Path, heard: int) -> str:
     """Returns players of the first utterances, all of whose sounds are inside the page."""
     clips: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        if row.file:
-            clips.setdefault(row.clip, []).append(row)
+        clips.setdefault(row.clip, []).append(row)
     parts = ["<h2>Listen</h2>"]
     for (corpus, path), own in list(clips.items())[:heard]:
         parts.append(f"<h3>{html.escape(f'{corpus}/{path}')}</h3><div class='players'>")
         for row in own:
-            name = " ".join(p for p in (row.system, row.emotion, f"{row.value:g}") if p != "0")
+            value = f"{row.value:g}" if row.what in (AROUSAL, MIXES) else ""
+            name = " ".join(p for p in (row.system, row.what, row.emotion, value) if p)
             sound = _sound(out / AUDIO / row.file)
             parts.append(
                 f"<label>{html.escape(name.replace('_', ' '))}"

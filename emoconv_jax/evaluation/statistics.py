@@ -8,7 +8,7 @@
                           from 1..7 to 0..1; a constant answer of 4 has L_abs .286 over 1..7
 
 An interval holds its figure in 95 % of the resampled sets of utterances (the bootstrap's
-percentiles); a paired test resamples the utterances' differences.
+percentiles); a paired test asks how often differences of random sign have as great a mean.
 
 Source: (4) Prabhu et al., EmoConv-Diff (arXiv 2309.07828), section 4; the bootstrap Efron and
 Tibshirani, An Introduction to the Bootstrap, chapters 13 and 16.
@@ -124,10 +124,22 @@ def paired(
     found = figure(difference, seed)
     if found is None:
         return None
-    means = _resampled(difference[np.isfinite(difference)], seed, np.mean)
-    # the observed set counts as one more, so that p is never 0
-    tails = [(np.count_nonzero(side) + 1) / (len(means) + 1) for side in (means <= 0, means >= 0)]
-    return Paired(found.value, found.low, found.high, min(1.0, 2 * min(tails)), found.utterances)
+    p = _sign_flip(difference[np.isfinite(difference)], seed)
+    return Paired(found.value, found.low, found.high, p, found.utterances)
+
+
+def _sign_flip(differences: Float[np.ndarray, " u"], seed: int) -> float:
+    """Returns how often a mean is as far from 0 if every difference had either sign alike."""
+    count = len(differences)
+    if 2**count <= RESAMPLES:  # all of them
+        signs = 1.0 - 2.0 * (np.arange(2**count)[:, None] >> np.arange(count) & 1)
+        extra = 0
+    else:  # the observed signs count as one more, so that p is never 0
+        signs = np.random.default_rng(seed).choice([-1.0, 1.0], (RESAMPLES, count))
+        extra = 1
+    observed = abs(differences.mean())
+    hits = np.count_nonzero(np.abs(signs @ differences) / count >= observed * (1 - 1e-12))
+    return float((hits + extra) / (len(signs) + extra))
 
 
 def _resampled(
@@ -160,7 +172,8 @@ def taus(asked: Float[np.ndarray, " v"], heard: Float[np.ndarray, "u v"]) -> np.
         heard: of each utterance at each value.
     """
     found = np.array([float(np.asarray(kendalltau(asked, row))[0]) for row in heard])
-    return np.where(np.isfinite(found), found, 0.0)
+    same = np.ptp(heard, axis=1) == 0
+    return np.where(same, 0.0, found)
 
 
 def slopes(asked: Float[np.ndarray, " v"], heard: Float[np.ndarray, "u v"]) -> np.ndarray:

@@ -101,8 +101,12 @@ class Voices:
         if speaker not in self._rates:
             clips = self.clips[speaker]
             emotional = [i for i in clips if self._is_emotional(i)]
-            hits = [self.nearest(self.vectors[i], i) == speaker for i in emotional or clips]
-            self._rates[speaker] = float(np.mean(hits))
+            hits = [
+                self.nearest(self.vectors[i], i) == speaker
+                for i in emotional or clips
+                if len(clips) > 1  # else it has no centroid of its own
+            ]
+            self._rates[speaker] = float(np.mean(hits)) if hits else float("nan")
         return self._rates[speaker]
 
     def real_medians(self) -> tuple[float, float]:

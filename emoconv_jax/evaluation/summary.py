@@ -45,10 +45,11 @@ def summarise(rows: Sequence[Row], voices: Mapping[str, Voices], seed: int = 0) 
     """
     by_system: dict[str, list[Row]] = collections.defaultdict(list)
     for row in rows:
-        if row.file:
-            by_system[row.system].append(row)
+        by_system[row.system].append(row)
     values = {name: _values(own, voices) for name, own in by_system.items()}
     corpora = {row.clip: row.corpus for row in rows}
+    # the yardsticks know no emotions: compared is what both do, the way to an arousal
+    towards = [row for row in by_system[MODEL] if row.what == AROUSAL]
     systems: dict[str, Table] = {}
     for name, figures in values.items():
         systems[name] = {"all": _figures(figures, None, corpora, seed)}
@@ -57,9 +58,9 @@ def summarise(rows: Sequence[Row], voices: Mapping[str, Voices], seed: int = 0) 
     return {
         "systems": systems,
         "paired": {
-            name: _compared(values[MODEL], values[name], seed)
+            name: _compared(_values(towards, voices), values[name], seed)
             for name in values
-            if name != MODEL and MODEL in values
+            if name != MODEL and towards
         },
         "real_voices": {name: _real(one) for name, one in voices.items()},
     }
@@ -87,7 +88,8 @@ def _values(rows: Sequence[Row], voices: Mapping[str, Voices]) -> PerClip:
         for name, value in (_arousal(own) | _emotions(own) | _mixes(own)).items():
             found[name][clip] = (value, 1.0)
         for name, one in voices.items():
-            found[f"{name}_nearest_real"][clip] = (one.real_rate(own[0].speaker), 1.0)
+            if clip in found[f"{name}_nearest"]:
+                found[f"{name}_nearest_real"][clip] = (one.real_rate(own[0].speaker), 1.0)
     return found
 
 
@@ -205,7 +207,10 @@ def _figures(
 
 
 def _compared(ours: PerClip, theirs: PerClip, seed: int) -> dict[str, Any]:
-    """Returns the model minus a yardstick, over the utterances that both have."""
+    """Returns the model minus a yardstick: means of values of the utterances that both have.
+
+    So a rate of words is here the mean of the utterances' rates.
+    """
     found = {}
     for name in COMPARED:
         clips = sorted(set(ours.get(name, {})) & set(theirs.get(name, {})))

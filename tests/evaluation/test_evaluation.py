@@ -123,7 +123,11 @@ def test_trials_are_all_levels_all_emotions_and_the_mixes_of_the_turn():
     ("changes", "message"),
     [
         ({"what": ("mixes",), "mixed_in": ("joyous",)}, "mixed_in: found joyous, allowed are"),
-        ({"each": 4}, r"each: found 4, allowed is 1\.\.3"),
+        ({"what": ("mixes",), "each": 4}, r"each: found 4, allowed is 1\.\.3"),
+        ({"what": ("mixes",), "mixed_in": ("sad", "sad")}, "found sad, sad, allowed is each"),
+        ({"what": ("mixes",), "mixed_in": ("neutral",)}, "mixed_in: found neutral, allowed are"),
+        ({"what": ()}, "trials: found none"),
+        ({"seed": -1}, "seed: found -1"),
     ],
 )
 def test_what_makes_no_sense_is_refused(clips, converter, judges, tmp_path, changes, message):

@@ -64,12 +64,23 @@ def test_a_paired_test_sees_a_shift_that_the_spread_of_utterances_hides():
     assert found.difference == pytest.approx(shift.mean())
 
 
-def test_under_no_difference_p_is_uniform():
+@pytest.mark.parametrize(("count", "p"), [(1, 1.0), (2, 0.5), (4, 0.125)])
+def test_few_utterances_prove_little(count, p):
+    """Of 2^n signs two give a mean as far from 0 as n equal differences."""
+    found = statistics.paired(np.ones(count), np.zeros(count))
+    assert found is not None and found.p == pytest.approx(p)
+
+
+@pytest.mark.parametrize("count", [6, 25])
+def test_under_no_difference_p_is_uniform(count):
     generator = np.random.default_rng(4)
-    small = 0
-    for _ in range(200):
-        found = statistics.paired(generator.normal(size=25), generator.normal(size=25))
-        assert found is not None
-        small += found.p < 0.1
-    # 20 expected; the bootstrap of 25 is a little bold; binomial spread 4.2
-    assert 8 <= small <= 40
+    pairs = [generator.normal(size=(2, count)) for _ in range(200)]
+    found = [statistics.paired(*pair) for pair in pairs]
+    small = sum(one is not None and one.p <= 0.1 for one in found)
+    assert 8 <= small <= 33  # 20 expected, three times the binomial spread of 4.2
+
+
+def test_a_hearing_that_is_missing_has_no_tau():
+    heard = np.array([[1.0, np.nan, 3.0], [2.0, 2.0, 2.0]])
+    found = statistics.taus(np.arange(3.0), heard)
+    assert np.isnan(found[0]) and found[1] == 0.0

@@ -104,8 +104,3 @@ def test_word_errors_are_of_english_and_character_errors_of_each_language(voices
     assert value(found, "cer") == 0.15
     assert value(found, "cer_pl") == 0.5
     assert "wer_pl" not in found["systems"]["model"]["all"]
-
-
-def test_what_could_not_be_made_is_not_counted(voices):
-    absent = Row("made", "0", "ann", "en", "signal", "arousal", "", 1.0, "", {})
-    assert list(summarise([row(), absent], voices)["systems"]) == ["model"]
