@@ -20,7 +20,8 @@ from emoconv_jax.diffusion.noise import frame_noise
 from emoconv_jax.diffusion.solvers import INVERSION_START, SOLVERS, mixed, start_state
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.inference.converter import EmotionConverter
-from emoconv_jax.inference.encoders import bucket, log_floor, pad
+from emoconv_jax.inference.encoders import log_floor, pad
+from emoconv_jax.inference.lengths import bucket
 from emoconv_jax.inference.request import Request, resolve
 from emoconv_jax.pipeline.sources import read_row, rows_of
 from emoconv_jax.shapes import Array, Float, Key

@@ -1,6 +1,6 @@
 """Stretches of speech as batches: what has to be the same for utterances to run as one.
 
-Lengths are padded to the buckets of `encoders.bucket`, and a batch that is not full is filled with
+Lengths are padded to the buckets of `lengths.bucket`, and a batch that is not full is filled with
 copies of its last utterance, so that a program is compiled for each bucket and no more. Neither
 changes an utterance: networks are masked, and noise is a function of its key, step and frame.
 """
@@ -14,7 +14,8 @@ import jax
 import numpy as np
 
 from emoconv_jax.errors import EmoconvError
-from emoconv_jax.inference.encoders import bucket, pad
+from emoconv_jax.inference.encoders import pad
+from emoconv_jax.inference.lengths import bucket
 from emoconv_jax.inference.request import Resolved
 from emoconv_jax.inference.sampling import Sampler
 from emoconv_jax.shapes import Float

@@ -275,7 +275,7 @@ class EmotionConverter:
         """Compiles what conversions of some lengths need, so that the first is as fast as others.
 
         Args:
-            seconds: lengths; those of one bucket (`encoders.bucket`) share their program.
+            seconds: lengths; those of one bucket (`lengths.bucket`) share their program.
             batch: as of `convert_many`.
             **request: the fields of `Request`; solver, steps and pattern of the plan matter.
         """

@@ -19,6 +19,7 @@ from emoconv_jax.audio.resampling import resample
 from emoconv_jax.bundles.format import BundleConfig, load_tensors, read_config
 from emoconv_jax.bundles.parts import load_variables, network_of, template_of
 from emoconv_jax.config import AROUSAL_HIGH, AROUSAL_LOW
+from emoconv_jax.inference.lengths import bucket
 from emoconv_jax.models.pooled_recogniser import recogniser_of
 from emoconv_jax.models.recogniser import recognise
 from emoconv_jax.models.vocoder import Vocoder, reach_frames
@@ -26,25 +27,9 @@ from emoconv_jax.models.wav2vec2 import DIMENSIONS, least_samples
 from emoconv_jax.porting.registry import fetch_weights
 from emoconv_jax.shapes import Float
 
-SMALLEST_BUCKET = 32  # frames
 WINDOW_FRAMES = 1280  # that the vocoder is given at once: 15 s
 SAMPLES_STEP = 320  # of a waveform, 20 ms at 16 kHz: a frame of wav2vec2
 BATCH_SECONDS = 60.0  # of padded sound at most: many take the memory of the longest alone
-
-
-def bucket(frames: int) -> int:
-    """Returns the padded length for a number of frames: four sizes per octave from 128 on.
-
-    Args:
-        frames: 1 or more.
-
-    Returns:
-        A multiple of 32, less than a quarter longer beyond 128 frames: 32, 64, 96, 128, 160, 192,
-        224, 256, 320, 384, 448, 512, 640 ...
-    """
-    octave = 1 << max(frames - 1, 1).bit_length() - 1  # greatest power of two below `frames`
-    step = max(SMALLEST_BUCKET, octave // 4)
-    return -(-frames // step) * step
 
 
 def pad(

@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from emoconv_jax.inference.encoders import bucket
+from emoconv_jax.inference.lengths import bucket
 from emoconv_jax.shapes import Float, Int
 
 UTTERANCES, GROUPS, EXAMPLES = range(3)  # purposes

@@ -27,7 +27,8 @@ from emoconv_jax.bundles.parts import network_of
 from emoconv_jax.config import MelConfig, TrainingConfig
 from emoconv_jax.diffusion.plan import single
 from emoconv_jax.errors import EmoconvError
-from emoconv_jax.inference.encoders import VocoderRole, bucket
+from emoconv_jax.inference.encoders import VocoderRole
+from emoconv_jax.inference.lengths import bucket
 from emoconv_jax.inference.sampling import Sampler
 from emoconv_jax.pipeline.batches import Batch, Batches, Stretches
 from emoconv_jax.pipeline.store import FeatureStore, Utterance

@@ -26,7 +26,6 @@ from emoconv_jax.pipeline.readers import READERS, prefetch_to_device
 from emoconv_jax.pipeline.store import FeatureStore
 from emoconv_jax.training import hosts
 from emoconv_jax.training.goodput import Goodput, peak_flops
-from emoconv_jax.training.listening import Listening, Vocode
 from emoconv_jax.training.parallel import Keys, Metrics, Parallel
 from emoconv_jax.training.progress import Progress
 from emoconv_jax.training.selection import (
@@ -86,7 +85,7 @@ def train(
     other_run: pathlib.Path | None = None,
     care: Care | None = None,
     devices: list[jax.Device] | None = None,
-    vocode: Vocode | None = None,
+    vocode: Callable[..., Any] | None = None,
     log: Callable[[str], None] = print,
 ) -> TrainState:
     """Trains until `config.steps`, or until SIGTERM or SIGINT, which save first.
@@ -143,6 +142,8 @@ def train(
         watched = validation_batches(config, store) if care.validate else None
         listening = None
         if care.listen:
+            from emoconv_jax.training.listening import Listening  # which needs audio libraries
+
             listening = Listening(config, store, trainee.network, vocode, log)
         enter(progress)
         reader = enter(contextlib.closing(prefetch_to_device(read, put=parallel.put)))
@@ -187,7 +188,7 @@ class _Run:
     reader: Iterator[Batch]
     keys: Keys
     watched: Batches | None
-    listening: Listening | None
+    listening: Any  # a `Listening`, or None
     data: str
 
     def __post_init__(self) -> None:
@@ -243,7 +244,7 @@ class _Run:
         means = {name: float(total / count) for name, (total, count) in sums.items() if count}
         self.progress.validation(number, means)
 
-    def _listen(self, state: TrainState, number: int, listening: Listening) -> None:
+    def _listen(self, state: TrainState, number: int, listening: Any) -> None:
         """Converts held-out speech with the averaged parameters, for TensorBoard."""
         self._settle()
         with self.goodput.of("listening"):

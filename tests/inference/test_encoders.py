@@ -12,10 +12,10 @@ from emoconv_jax.inference.encoders import (
     AverageVoiceRole,
     EmotionRole,
     VocoderRole,
-    bucket,
     log_floor,
     pad,
 )
+from emoconv_jax.inference.lengths import bucket
 from emoconv_jax.inference.speaker import SpeakerRole
 from emoconv_jax.models.vocoder import Vocoder
 

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from emoconv_jax.inference.encoders import bucket
+from emoconv_jax.inference.lengths import bucket
 from emoconv_jax.pipeline import order
 from emoconv_jax.pipeline.order import EXAMPLES, GROUPS, UTTERANCES, Endless, Grouped
 
