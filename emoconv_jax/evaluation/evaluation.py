@@ -130,8 +130,8 @@ class Evaluation:
             asked: for what.
 
         Raises:
-            UsageError: a request that makes no sense.
-            EmoconvError: the bundle does not know an emotion.
+            UsageError: a request that makes no sense, or an emotion that the bundle does not know.
+            EmoconvError: no utterances of unseen speakers.
         """
         if "signal" in asked.systems and importlib.util.find_spec("pyworld") is None:
             judges.notes.append(f"signal: absent, pyworld is not installed; {SIGNAL_NEEDS}")

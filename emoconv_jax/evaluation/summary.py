@@ -162,11 +162,8 @@ def _mixes(rows: Sequence[Row]) -> dict[str, float]:
     neutral = [row for row in mixes if not row.emotion]
     found: dict[str, list[float]] = collections.defaultdict(list)
     for emotion in sorted({row.emotion for row in mixes} - {""}):
-        series = sorted(
-            (row for row in (*neutral, *mixes) if row.emotion in ("", emotion) and row in mixes),
-            key=lambda row: row.value,
-        )
-        series = list({row.value: row for row in series}.values())
+        own = [row for row in mixes if row.emotion == emotion]
+        series = sorted([*neutral, *own], key=lambda row: row.value)
         asked = np.array([row.value for row in series])
         for hearer in HEARERS:
             for loudness in LOUDNESS:

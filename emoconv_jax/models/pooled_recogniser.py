@@ -21,14 +21,7 @@ import jax.numpy as jnp
 from emoconv_jax.config import RecogniserConfig
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.models.layers import Conv1d, LayerNorm, Linear, at_least_float32
-from emoconv_jax.models.recogniser import (
-    AROUSAL_MIDDLE,
-    LEAK,
-    Recogniser,
-    RecogniserOutput,
-    dropped,
-    front_end,
-)
+from emoconv_jax.models.recogniser import LEAK, Recogniser, RecogniserOutput, front_end
 from emoconv_jax.shapes import Array, Float, Key
 
 FIRST_TAPS, TAPS = 5, 3
@@ -68,13 +61,7 @@ class PooledRecogniser(Recogniser):
             x = _leaky(LayerNorm(name=f"norm_{i}")(convolved))
         x = at_least_float32(_leaky(Linear(config.linear, name="linear")(x)))
         embedding = _leaky(Linear(config.embedding, name="pooled")(_pooled(x, mask)))
-        x = embedding if keys is None else dropped(embedding, keys)
-        x = _leaky(Linear(config.feed_forward, name="feed_forward")(x))
-        return RecogniserOutput(
-            embedding=embedding,
-            logits=Linear(len(config.emotions), name="emotion")(x),
-            arousal=AROUSAL_MIDDLE + Linear(1, name="arousal")(x)[:, 0],
-        )
+        return self._told(embedding, keys)
 
 
 ARCHITECTURES: dict[str, type[Recogniser]] = {"acrnn": Recogniser, "pooled": PooledRecogniser}

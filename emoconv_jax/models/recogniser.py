@@ -174,13 +174,22 @@ class Recogniser(nn.Module):
         scores = nn.Dense(1, use_bias=False, name="attention")(states)[..., 0]
         attention = jax.nn.softmax(jnp.where(mask > 0, scores, -jnp.inf), axis=1)
         embedding = (attention[:, :, None] * states).sum(1)
-        x = embedding if keys is None else dropped(embedding, keys)
-        x = _leaky(Linear(config.feed_forward, name="feed_forward")(x))
+        return self._told(embedding, keys, tuple(maps))
+
+    def _told(
+        self,
+        embedding: Float[Array, "b d"],
+        keys: Key[Array, " b"] | None,
+        maps: tuple[Array, ...] = (),
+    ) -> RecogniserOutput:
+        """Returns what the heads say of an embedding, eq. 7."""
+        x = embedding if keys is None else _dropped(embedding, keys)
+        x = _leaky(Linear(self.config.feed_forward, name="feed_forward")(x))
         return RecogniserOutput(
             embedding=embedding,
-            logits=Linear(len(config.emotions), name="emotion")(x),
+            logits=Linear(len(self.config.emotions), name="emotion")(x),
             arousal=AROUSAL_MIDDLE + Linear(1, name="arousal")(x)[:, 0],
-            maps=tuple(maps),
+            maps=maps,
         )
 
     def _normalised(self, features: Float[Array, "b f n 3"]) -> Float[Array, "b f n 3"]:
@@ -306,13 +315,8 @@ def recognise(
     )
 
 
-def dropped(x: Float[Array, "b d"], keys: Key[Array, " b"]) -> Float[Array, "b d"]:
-    """Returns `x` under dropout, each row drawn from its own key, in float32 whatever x is.
-
-    Args:
-        x: rows.
-        keys: one per row.
-    """
+def _dropped(x: Float[Array, "b d"], keys: Key[Array, " b"]) -> Float[Array, "b d"]:
+    """Returns `x` under dropout, each row drawn from its own key, in float32 whatever x is."""
     keep = np.float32(1.0 - DROPOUT)
     kept = jax.vmap(lambda key: jax.random.bernoulli(key, keep, x.shape[1:]))(keys)
     return jnp.where(kept, x / (1.0 - DROPOUT), 0.0)

@@ -109,7 +109,7 @@ def draw(report: Report, path: pathlib.Path) -> None:
     """
     layers, overall = _layers(report), report.overall
     picture = Picture(figsize=SIZE_INCHES, layout="constrained")
-    picture.get_layout_engine().set(w_pad=0.12, h_pad=0.12, wspace=0.03, hspace=0.04)  # type: ignore
+    picture.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12, wspace=0.03, hspace=0.04)
     axes = picture.subplots(2, 3).ravel()
     picture.suptitle(_headline(report), color=INK, fontsize=19, fontweight="bold")
     _draw_hours(axes[0], layers)
