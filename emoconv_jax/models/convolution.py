@@ -171,6 +171,11 @@ def _fast(
     """Returns the convolution by the faster of the two ways that a CPU has."""
     if winograd.suits(x, kernel, stride, pads, dilation):
         return winograd.winograd(x, kernel, pads)
+    if x.ndim == 4 and x.shape[-1] == 1:
+        # Of mask, convolution of one channel and sum over more than 1024 frames jaxlib 0.10.2 makes
+        # one program (YNN) that sums wrongly; of two channels, the second empty, it does not.
+        x = jnp.concatenate([x, jnp.zeros_like(x)], axis=-1)
+        kernel = jnp.concatenate([kernel, jnp.zeros_like(kernel)], axis=-2)
     return _plain(x, kernel, stride, pads, dilation)
 
 

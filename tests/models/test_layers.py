@@ -101,6 +101,25 @@ def test_convolution_and_its_cpu_gradients(taps, stride, padding, dilation):
         np.testing.assert_allclose(found, wanted, rtol=1e-10, atol=1e-10)
 
 
+def test_a_long_masked_image_of_one_channel_is_summed_rightly():
+    """1280 frames: where jaxlib 0.10.2 goes wrong by half when left to itself, see `_fast`."""
+    rng = np.random.default_rng(0)
+    image = rng.normal(-5, 1, (1, 80, 1280)).astype(np.float32)
+    plane = np.ones((1, 80, 1280, 1), np.float32)
+    kernel = rng.normal(size=(3, 3, 1, 64)).astype(np.float32)
+    expected = torch.nn.functional.conv2d(
+        torch.from_numpy(image[:, None].astype(np.float64)),
+        torch.from_numpy(kernel.transpose(3, 2, 0, 1).astype(np.float64)),
+        padding=1,
+    ).sum((2, 3))
+
+    @jax.jit
+    def found(image, plane, kernel):
+        return convolution.convolution(image[..., None] * plane, kernel, padding=1).sum((1, 2))
+
+    np.testing.assert_allclose(found(image, plane, kernel), expected, rtol=1e-5, atol=1)
+
+
 def test_mish_is_pytorchs_and_does_not_overflow():
     x = np.concatenate([np.linspace(-30, 30, 601), [-1e4, -88, 89, 1e4]]).astype(np.float32)
     expected = torch.nn.functional.mish(torch.from_numpy(x.astype(np.float64))).numpy()
