@@ -120,8 +120,8 @@ def draw(report: Mapping[str, Any], path: pathlib.Path) -> None:
         _bars(axes.pop(0), rows)
     for name in curves:
         axis, found = axes.pop(0), report["scaling"][name]
+        sizes = [row[name] for row in found["rows"]]
         for side, colour in (("ours", OURS), ("pytorch", THEIRS)):
-            sizes = [row[name] for row in found["rows"]]
             times = [statistics.median(row[f"{side}_s"]) for row in found["rows"]]
             label = (
                 f"{'emoconv' if side == 'ours' else 'PyTorch'}, n^{found[f'{side}_exponent']:.2f}"
@@ -129,6 +129,10 @@ def draw(report: Mapping[str, Any], path: pathlib.Path) -> None:
             axis.loglog(sizes, times, "o-", color=colour, label=label, markersize=4)
         axis.set_xlabel(name)
         axis.set_ylabel("seconds of a forward pass")
+        axis.set_xticks(sizes, map(str, sizes))
+        axis.set_xticks([], minor=True)
+        axis.yaxis.set_major_formatter("{x:g}")
+        axis.yaxis.set_minor_formatter("{x:g}")
         axis.grid(alpha=0.25)
         axis.legend()
     with replacing(path) as (partial,):
