@@ -167,7 +167,7 @@ class TrainingConfig:
     Attributes:
         trainee: "recogniser", "average_voice" or "score_network".
         network: fields of the trainee's configuration; those not named have its defaults.
-        splits: of the feature store, which utterances train.
+        splits: whose utterances train: `a` of all corpora, `ravdess/a` of one.
         validation: the split that is only watched.
         batch: examples per step.
         frames: of a crop.

@@ -8,6 +8,8 @@ usage: emoconv evaluate --features FEATURES --corpora DIR --out DIR [--what arou
        emoconv evaluate --what levels ...
        emoconv evaluate --what full [--second BUNDLE] [--trials arousal,emotions,mixes]
                         [--yardsticks source,copy_synthesis,average_voice,signal,level] ...
+       emoconv evaluate --what recognisers --features FEATURES --out DIR [--bundle BUNDLE]
+                        [--second BUNDLE] [--split a,b,test]
 
 arousal   converts each chosen utterance to arousal 1 and 7: does it rise, does the pitch, whose
           voice is nearest
@@ -17,6 +19,8 @@ full      all of it, beside yardsticks: arousal 1 to 7, every emotion, mixes; he
           recogniser and by that of --second, by two speaker encoders, Whisper, DNSMOS and
           DistillMOS, as far as they are installed (extra `evaluate`). A table and report.html
           with 95 % intervals over utterances, plots and players; report.csv, summary.json
+recognisers  converts nothing: how well the recognisers of --bundle and --second hear emotion and
+          arousal of real clips, beside level and F0 alone
 
 Only voices that no training has heard are converted. A table is printed, the figures and all rows
 go to the folder of --out; each question needs a folder of its own. An interrupted run continues
@@ -66,7 +70,7 @@ MEANS = {
     "means_equal_level": ("heard at {}, equal loudness", "{:.2f}"),
     "level_db": ("level at {} (dBFS)", "{:.1f}"),
 }
-WHAT = ("arousal", "mixes", "levels", "full")
+WHAT = ("arousal", "mixes", "levels", "full", "recognisers")
 TRIALS = ("arousal", "emotions", "mixes")
 YARDSTICKS = ("source", "copy_synthesis", "average_voice", "signal", "level")
 
@@ -83,7 +87,7 @@ def define(flags: absl_flags.FlagValues) -> None:
     text("out", None, "folder for rows and summary", flag_values=flags)
     absl_flags.DEFINE_enum("what", WHAT[0], WHAT, "the question", flag_values=flags)
     text("bundle", BUNDLE, "the model", flag_values=flags)
-    text("split", "test", "which utterances", flag_values=flags)
+    text("split", "test", "which utterances; `recognisers` takes several", flag_values=flags)
     whole("limit", 48, "utterances at most", 1, flag_values=flags)
     text("solver", None, "as of convert", flag_values=flags)
     whole("steps", None, "of the solver (what suits it)", 1, flag_values=flags)
@@ -116,12 +120,15 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
         The exit code.
     """
     for name in ("features", "corpora", "out"):
-        if getattr(flags, name) is None:
+        if getattr(flags, name) is None and (name, flags.what) != ("corpora", "recognisers"):
             raise UsageError(f"--{name}: missing")
     for name, allowed in (("trials", TRIALS), ("yardsticks", YARDSTICKS)):
         for value in getattr(flags, name):
             if value not in allowed:
                 raise UsageError(f"--{name}: found {value!r}, allowed are {', '.join(allowed)}")
+    if flags.what == "recognisers":
+        print(_recognisers(flags))
+        return 0
     from emoconv_jax.evaluation import arousal, mixes
     from emoconv_jax.inference.converter import EmotionConverter
     from emoconv_jax.pipeline.store import FeatureStore
@@ -142,6 +149,33 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
     settings |= {"emotions": flags.mixed_in, "each": flags.each}
     print(order_table(mixes.evaluate(*parts, what=flags.what, **settings)))
     return 0
+
+
+def _recognisers(flags: absl_flags.FlagValues) -> str:
+    """Lets the recognisers hear real clips and returns their table."""
+    from emoconv_jax.bundles import hub
+    from emoconv_jax.evaluation import recognition
+    from emoconv_jax.inference.encoders import EmotionRole
+    from emoconv_jax.pipeline.store import FeatureStore
+
+    folders = [hub.fetch(name, None)[0] for name in (flags.bundle, flags.second) if name]
+    found = recognition.evaluate(
+        {folder.name: EmotionRole.from_bundle(folder) for folder in folders},
+        FeatureStore(pathlib.Path(flags.features)),
+        pathlib.Path(flags.out),
+        flags.split.split(","),
+        flags.seed,
+    )
+    rows = []
+    for group, heard in found.items():
+        for name, told in heard.items():
+            cells = [
+                f"{one.value:.2f} ({one.low:.2f} to {one.high:.2f})" if one else ""
+                for one in told.values()
+            ]
+            rows.append((group, [name, *cells]))
+    titles = {name: name.replace("_", " ") for name in recognition.FIGURES}
+    return _markdown(["recogniser", *titles.values()], rows)
 
 
 def _full(flags: absl_flags.FlagValues, parts: tuple, request: dict) -> str:

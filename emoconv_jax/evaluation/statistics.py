@@ -88,6 +88,46 @@ def ratio_figure(pairs: Float[np.ndarray, "u 2"], seed: int = 0) -> Figure | Non
     return Figure(float(errors / chances), float(low), float(high), len(known))
 
 
+def correlation_figure(
+    x: Float[np.ndarray, " u"],
+    y: Float[np.ndarray, " u"],
+    *,
+    less: Float[np.ndarray, " u"] | None = None,
+    seed: int = 0,
+) -> Figure | None:
+    """Returns Pearson's r, or the lead of one over another, with its interval.
+
+    Args:
+        x: one value per utterance.
+        y: what is correlated with it.
+        less: whose correlation with x is subtracted, in every resampled set.
+        seed: of the resampling.
+
+    Returns:
+        The figure; None where values do not differ.
+    """
+    x, others = np.asarray(x, np.float64), [y] if less is None else [y, less]
+    if min(np.ptp(values) if len(values) else 0.0 for values in (x, *others)) == 0:
+        return None
+    drawn = np.random.default_rng(seed).integers(0, len(x), (RESAMPLES, len(x)))
+
+    def lead(rows: np.ndarray) -> np.ndarray:
+        r = [_correlations(x[rows], np.asarray(values)[rows]) for values in others]
+        return r[0] if less is None else r[0] - r[1]
+
+    resampled = np.concatenate([lead(rows) for rows in np.split(drawn, RESAMPLES // 1000)])
+    low, high = np.nanquantile(resampled, [(1 - SHARE) / 2, (1 + SHARE) / 2])
+    value = float(lead(np.arange(len(x))[None])[0])
+    return Figure(value, float(low), float(high), len(x))
+
+
+def _correlations(x: Float[np.ndarray, "r u"], y: Float[np.ndarray, "r u"]) -> np.ndarray:
+    """Returns Pearson's r of each row, NaN where a row is constant."""
+    x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
+    spread = np.sqrt((x**2).sum(1) * (y**2).sum(1))
+    return (x * y).sum(1) / np.where(spread > 0, spread, np.nan)
+
+
 @dataclasses.dataclass(frozen=True)
 class Paired:
     """What two ways of converting the same utterances differ by.

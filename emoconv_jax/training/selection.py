@@ -27,7 +27,7 @@ def choose(store: FeatureStore, config: TrainingConfig, splits: tuple[str, ...])
     Args:
         store: prepared features.
         config: names the trainee.
-        splits: the splits' names.
+        splits: their names, of all corpora (`a`) or of one (`ravdess/a`).
 
     Returns:
         Indices into the store.
@@ -37,7 +37,7 @@ def choose(store: FeatureStore, config: TrainingConfig, splits: tuple[str, ...])
     """
 
     def usable(utterance: Utterance) -> bool:
-        if utterance.split not in splits:
+        if not {utterance.split, f"{utterance.corpus}/{utterance.split}"} & set(splits):
             return False
         if config.trainee == "average_voice":  # an unaligned utterance has no target
             return bool(utterance.alignment)

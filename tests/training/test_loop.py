@@ -74,6 +74,15 @@ def test_an_average_voice_is_learnt_from_aligned_utterances_alone(store):
     assert len(choose(store, settings("score_network"), ("a",))) == 8
 
 
+def test_a_split_of_one_corpus_can_be_named(store):
+    config, other = settings("score_network"), "elsewhere"
+    store.utterances[3] = dataclasses.replace(store.utterances[3], corpus=other)
+    assert choose(store, config, ("elsewhere/a",)).tolist() == [3]
+    assert choose(store, config, ("elsewhere/a", "a")).tolist() == list(range(8))
+    with pytest.raises(EmoconvError, match="no utterances for score_network in splits nowhere/a"):
+        choose(store, dataclasses.replace(config, splits=("nowhere/a",)), ("nowhere/a",))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
