@@ -25,6 +25,7 @@ from emoconv_jax.audio.reading import read_audio
 from emoconv_jax.audio.writing import write_audio
 from emoconv_jax.errors import EmoconvError, UsageError
 from emoconv_jax.evaluation.judges import Figures, Judges
+from emoconv_jax.evaluation.parallel import Parallels
 from emoconv_jax.evaluation.rows import collect
 from emoconv_jax.evaluation.subjects import Voices, choose, unseen
 from emoconv_jax.evaluation.trials import (
@@ -145,6 +146,7 @@ class Evaluation:
         self.fields = {"seed": asked.seed} | asked.request
         self._settings()  # refuses what no request can mean
         self.chosen = choose(store, asked.split, asked.limit, asked.seed)
+        self.parallels = Parallels(store.utterances, converter.config.mel, self._source)
         self._last: tuple[int, np.ndarray, float] | None = None
 
     def run(self) -> list[Row]:
@@ -218,6 +220,8 @@ class Evaluation:
         figures["seconds"], figures["source_seconds"] = (
             len(one) / rate_hz for one in (sound, audio)
         )
+        wanted = (trial.emotion,) if trial.what == EMOTIONS else () if trial.what else self.emotions
+        figures |= self.parallels.figures(sound, index, wanted)
         for name, vector in vectors.items():
             voices = self.voices[name]
             similarity = voices.similarity(vector, index)

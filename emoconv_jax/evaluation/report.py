@@ -60,6 +60,8 @@ OTHERS = {
     "f0_hz": "median F0 (Hz)",
     "f0_range_semitones": "range of F0 (semitones)",
     "pace": "pace over that of the source",
+    "mcd_db": "MCD to a recording of the same words in the emotion asked for (dB)",
+    "f0_error_semitones": "F0 error to that recording (semitones)",
 }
 
 
@@ -205,19 +207,26 @@ def _cells(tag: str, cells: Iterable[str]) -> str:
 
 
 def _plots(summary: Mapping[str, Any]) -> list[str]:
-    """Returns the plots as SVG: heard by asked arousal, probability by strength."""
+    """Returns the plots as SVG: heard by asked arousal, its error, its price, mixes by strength."""
     systems = {name: table["all"] for name, table in summary["systems"].items()}
-    figure = Figure(figsize=(11, 4), layout="constrained")
-    for axis, hearer in zip(figure.subplots(1, 2), HEARERS, strict=True):
-        for name, figures in systems.items():
-            keys = [f"heard_{hearer}_equal_level_{value:g}" for value in LEVELS]
-            if all(key in figures for key in keys):
-                _line(axis, LEVELS, [figures[key] for key in keys], name)
-        axis.plot(LEVELS, LEVELS, color="#9ca3af", linewidth=1, linestyle=":")
-        axis.set(xlabel="arousal asked for", ylabel="heard, equal loudness")
-        axis.set_title(HEARER_NAMES[hearer], fontsize=11)
-        axis.legend(fontsize=8) if axis.get_legend_handles_labels()[0] else None
-    plots = [_svg(figure)]
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    for axes, figure_name, label in zip(
+        figure.subplots(2, 2),
+        ("heard", "l_abs"),
+        ("heard, equal loudness", "error, L_abs"),
+        strict=True,
+    ):
+        for axis, hearer in zip(axes, HEARERS, strict=True):
+            for name, figures in systems.items():
+                keys = [f"{figure_name}_{hearer}_equal_level_{value:g}" for value in LEVELS]
+                if all(key in figures for key in keys):
+                    _line(axis, LEVELS, [figures[key] for key in keys], name)
+            if figure_name == "heard":
+                axis.plot(LEVELS, LEVELS, color="#9ca3af", linewidth=1, linestyle=":")
+            axis.set(xlabel="arousal asked for", ylabel=label)
+            axis.set_title(HEARER_NAMES[hearer], fontsize=11)
+            axis.legend(fontsize=8) if axis.get_legend_handles_labels()[0] else None
+    plots = [_svg(figure), *_prices(systems)]
     figures, key = systems.get(MODEL, {}), "mix_heard_{}_equal_level_{:g}"
     if any(key.format("own", value) in figures for value in STRENGTHS):
         figure = Figure(figsize=(5.5, 4), layout="constrained")
@@ -231,6 +240,37 @@ def _plots(summary: Mapping[str, Any]) -> list[str]:
         axis.legend(fontsize=8)
         plots.append(_svg(figure))
     return plots
+
+
+def _prices(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Returns what an arousal costs, a point per system: its error against words and voice.
+
+    The second recogniser's error where there is one, since the model is conditioned on the first.
+    """
+    hearer = next(
+        (h for h in reversed(HEARERS) if f"l_abs_{h}_equal_level" in systems.get(MODEL, {})), ""
+    )
+    x, prices = f"l_abs_{hearer}_equal_level", ("wer", "own_voice")
+    shown = [y for y in prices if any({x, y} <= set(figures) for figures in systems.values())]
+    if not shown:
+        return []
+    figure = Figure(figsize=(5.5 * len(shown), 4), layout="constrained")
+    for axis, y in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
+        for name, figures in systems.items():
+            if {x, y} <= set(figures):
+                ends = [
+                    [[abs(figures[key][end] - figures[key]["value"])] for end in ("low", "high")]
+                    for key in (x, y)
+                ]
+                at = figures[x]["value"], figures[y]["value"]
+                colour = COLOURS.get(name, "#1d2433")
+                axis.errorbar(
+                    *at, ends[1], ends[0], "o", color=colour, label=name.replace("_", " ")
+                )
+        axis.set(xlabel=f"{TITLES['l_abs']}, by {HEARER_NAMES[hearer]}", ylabel=OTHERS[y])
+        axis.grid(alpha=0.25)
+        axis.legend(fontsize=8)
+    return [_svg(figure)]
 
 
 def _line(

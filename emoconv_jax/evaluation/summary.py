@@ -22,6 +22,7 @@ HEARERS, LOUDNESS = ("own", "second"), ("", "_equal_level")
 PLAIN = (
     *("own_voice", "second_voice", "own_nearest", "second_nearest"),
     *("sig", "ovrl", "distillmos", "level_db", "f0_hz", "f0_range_semitones", "pace"),
+    *("mcd_db", "f0_error_semitones"),
 )
 RATES = {"wer": ("word_errors", "words"), "cer": ("character_errors", "characters")}
 COMPARED = (  # of the model and a yardstick
@@ -131,9 +132,10 @@ def _arousal(rows: Sequence[Row]) -> dict[str, float]:
                 f"l_mse_{tail}": float(squared[0]),
                 f"l_abs_{tail}": float(absolute[0]),
             }
-            found |= {
-                f"heard_{tail}_{value:g}": float(heard[0, i]) for i, value in enumerate(asked)
-            }
+            for value, one in zip(asked, heard[0], strict=True):
+                found[f"heard_{tail}_{value:g}"] = float(one)
+                error = statistics.arousal_errors(np.array([value]), np.array([[one]]))[1]
+                found[f"l_abs_{tail}_{value:g}"] = float(error[0])
     return found
 
 
