@@ -1,0 +1,265 @@
+"""Which loss, and what else, helps: small score networks trained alike but for one setting.
+
+    score       L_s alone                                   EmoConv-Diff's ablation
+    xt          L_s + L_m(X_t)
+    tweedie     L_s + lambda_t L_m(X0_hat), its proposal
+    velocity    tweedie with the velocity head              ours
+    style       tweedie with EmoMix's style loss
+
+The first three, and style, have the reference's score head. Every variant is trained from several
+seeds, on crops; the running average of the parameters then converts validation clips from noise to
+arousal 1 to 7, without guidance and with it. A recogniser that no training has used hears the
+log-mels, each at the loudness of its source, since a gain is not an emotion.
+
+Source: Prabhu et al., EmoConv-Diff (arXiv 2309.07828), table 2 and section 4: the reconstruction
+loss is said to help at the ends of the scale.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import numpy as np
+from scipy.special import logsumexp
+from tqdm import tqdm
+
+from emoconv_jax.bench.distances import finite
+from emoconv_jax.bench.report import check_out, save_section
+from emoconv_jax.bundles.banks import LEVELS
+from emoconv_jax.bundles.format import BundleConfig
+from emoconv_jax.config import TrainingConfig
+from emoconv_jax.errors import EmoconvError
+from emoconv_jax.evaluation import statistics
+from emoconv_jax.evaluation.subjects import choose
+from emoconv_jax.files import read_json
+from emoconv_jax.inference.batching import Job, Stretch, sample_batch
+from emoconv_jax.inference.encoders import EmotionRole, log_floor
+from emoconv_jax.inference.request import Request, resolve
+from emoconv_jax.inference.sampling import Sampler
+from emoconv_jax.pipeline.store import FeatureStore
+from emoconv_jax.training.loop import Care, train
+from emoconv_jax.training.target_banks import banks_of
+from emoconv_jax.training.trainees import make_trainee
+
+STYLE_WEIGHT = 0.1
+VARIANTS: dict[str, dict[str, Any]] = {
+    "score": {"loss": "score"},
+    "xt": {"loss": "xt"},
+    "tweedie": {"loss": "tweedie"},
+    "velocity": {"loss": "tweedie", "head": "velocity"},
+    "style": {"loss": "tweedie", "style_weight": STYLE_WEIGHT},
+}
+GUIDANCES = (1.0, 2.0)
+ENDS, MIDDLE = (0, 6), (2, 3, 4)  # places of the levels 1 and 7, and 3 to 5
+FIGURES = ("l_abs", "l_mse", "l_abs_ends", "l_abs_middle", "tau", "slope")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What every run has in common.
+
+    Attributes:
+        bundle: whose recogniser encoded the features; the style loss reads its maps.
+        width: of the score network.
+        frames: of a crop.
+        batch: examples per step.
+        steps: of training.
+        learning_rate: of Adam.
+        clips: validation utterances that are converted.
+        solver_steps: of a conversion.
+        seeds: runs of each variant.
+    """
+
+    bundle: str
+    width: int = 24
+    frames: int = 64
+    batch: int = 16
+    steps: int = 800
+    learning_rate: float = 1e-3
+    clips: int = 12
+    solver_steps: int = 8
+    seeds: int = 3
+
+
+def training_of(variant: str, seed: int, settings: Settings) -> TrainingConfig:
+    """Returns the configuration of a run.
+
+    Args:
+        variant: of VARIANTS.
+        seed: of the run.
+        settings: of all.
+    """
+    changed = dict(VARIANTS[variant])
+    network = {
+        "width": settings.width,
+        "condition_width": 64,
+        "head": changed.pop("head", "score"),
+    }
+    if "style_weight" in changed:
+        changed["style_recogniser"] = settings.bundle
+    return TrainingConfig(
+        trainee="score_network",
+        network=network,
+        batch=settings.batch,
+        frames=settings.frames,
+        steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        ema=0.995,
+        seed=seed,
+        **changed,
+    )
+
+
+class Trial:
+    """Converts the same clips with any score network and lets the judge hear them."""
+
+    def __init__(self, store: FeatureStore, judge: EmotionRole, settings: Settings):
+        """Reads the clips.
+
+        Args:
+            store: encoded features.
+            judge: hears log-mels.
+            settings: of all runs.
+        """
+        self.judge, self.settings, self.banks = judge, settings, banks_of(store)
+        self.mel = store.mel_config
+        speaker, emotion = store.array("speaker"), store.array("emotion")
+        self.clips = [
+            Stretch(
+                mel=store.frames_of("mel", i).astype(np.float32),
+                average_voice=store.frames_of("average_voice", i).astype(np.float32),
+                speaker=np.array(speaker[i]),
+                emotion=np.array(emotion[i]),
+            )
+            for i in choose(store, "validation", settings.clips, seed=0)
+        ]
+
+    def heard(self, network: Any, params: Any, guidance: float) -> dict[str, float]:
+        """Returns FIGURES of one network, each the mean over the clips.
+
+        Args:
+            network: its configuration.
+            params: its parameters.
+            guidance: of the conversions.
+        """
+        config = BundleConfig("ablation", "", mel=self.mel, score_network=network)
+        sampler = Sampler(config, {"params": params})
+        found = np.zeros((len(self.clips), len(LEVELS)))
+        for place, level in enumerate(LEVELS):
+            request = Request(
+                arousal=float(level),
+                latent="noise",
+                guidance=guidance,
+                steps=self.settings.solver_steps,
+            )
+            job = Job(resolve(request, config, self.banks), None, 1)
+            for row, clip in enumerate(self.clips):
+                (mel,) = sample_batch(sampler, [clip], job, log_floor(config))
+                if np.isfinite(mel).all():
+                    found[row, place] = self.judge(at_loudness_of(clip.mel, mel)).arousal
+                else:
+                    found[row, place] = np.nan
+        return figures(found)
+
+
+def at_loudness_of(source: np.ndarray, mel: np.ndarray) -> np.ndarray:
+    """Returns a log-mel with the loudness of another.
+
+    Args:
+        source: log-mel.
+        mel: likewise.
+    """
+    wanted, own = (logsumexp(one) - np.log(one.size) for one in (source, mel))
+    return mel + (wanted - own)
+
+
+def figures(heard: np.ndarray) -> dict[str, float]:
+    """Returns FIGURES, means over clips that were all converted to numbers.
+
+    Args:
+        heard: arousal of each clip at each of LEVELS.
+    """
+    asked, known = np.array(LEVELS, np.float64), heard[np.isfinite(heard).all(axis=1)]
+    if not len(known):
+        return dict.fromkeys(FIGURES, float("nan"))
+    squared, absolute = statistics.arousal_errors(asked, known)
+    parts = [
+        statistics.arousal_errors(asked[list(places)], known[:, list(places)])[1]
+        for places in (ENDS, MIDDLE)
+    ]
+    taus, slopes = statistics.taus(asked, known), statistics.slopes(asked, known)
+    values = (absolute, squared, *parts, taus, slopes)
+    return {name: float(np.mean(one)) for name, one in zip(FIGURES, values, strict=True)}
+
+
+def measure(
+    store: FeatureStore,
+    judge: EmotionRole,
+    workdir: pathlib.Path,
+    settings: Settings,
+    variants: Iterable[str],
+    out: pathlib.Path | None,
+    log: Callable[[str], None] = print,
+) -> list[dict[str, Any]]:
+    """Trains and measures all runs that the report lacks, saving after each.
+
+    Args:
+        store: encoded features.
+        judge: a recogniser that no training has used.
+        workdir: gets a folder per run; an interrupted one goes on.
+        settings: of all runs.
+        variants: of VARIANTS.
+        out: the report.
+        log: takes lines.
+
+    Returns:
+        A row per variant, seed and guidance.
+
+    Raises:
+        EmoconvError: a report of other settings.
+    """
+    check_out(out)
+    about = dataclasses.asdict(settings)
+    held = read_json(out, "expected a report").get("ablation") if out and out.exists() else None
+    if held and held["settings"] != about:
+        raise EmoconvError(f"{out}: of other settings; use a fresh --out")
+    rows: list[dict[str, Any]] = held["rows"] if held else []
+    trial = Trial(store, judge, settings)
+    wanted = [(v, seed) for seed in range(settings.seeds) for v in variants]
+    done = {(row["variant"], row["seed"]) for row in rows}
+    for variant, seed in tqdm([one for one in wanted if one not in done], "runs"):
+        config = training_of(variant, seed, settings)
+        care = Care(listen=0, validate=0, report=max(1, settings.steps // 10))
+        state = train(config, store, workdir / f"{variant}_{seed}", care=care, log=log)
+        network = make_trainee(config).network_config
+        params = jax.tree.map(np.asarray, state.ema_params)
+        for guidance in GUIDANCES:
+            told = trial.heard(network, params, guidance)
+            told = {name: finite(value) for name, value in told.items()}
+            rows.append({"variant": variant, "seed": seed, "guidance": guidance, **told})
+        save_section(out, "ablation", {"settings": about, "rows": rows})
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Returns mean and spread over seeds as a Markdown table.
+
+    Args:
+        rows: of `measure`.
+    """
+    lines = [
+        "| variant, guidance | " + " | ".join(name.replace("_", " ") for name in FIGURES) + " |",
+        "|---" * (len(FIGURES) + 1) + "|",
+    ]
+    groups = dict.fromkeys((row["variant"], row["guidance"]) for row in rows)
+    for variant, guidance in sorted(groups, key=lambda g: (list(VARIANTS).index(g[0]), g[1])):
+        own = [r for r in rows if (r["variant"], r["guidance"]) == (variant, guidance)]
+        cells = []
+        for name in FIGURES:
+            values = np.array([row[name] for row in own], np.float64)  # None becomes NaN
+            spread = f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else ""
+            cells.append(f"{values.mean():.3f}{spread}")
+        lines.append(f"| {variant}, {guidance:g} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)

@@ -1,0 +1,114 @@
+"""The ablation: what its runs differ by, its figures by hand, and all of it on a tiny store."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from tiny_store import entries
+
+from emoconv_jax.bench import ablation
+from emoconv_jax.bench.ablation import FIGURES, GUIDANCES, VARIANTS, Settings, training_of
+from emoconv_jax.cli.main import main
+from emoconv_jax.config import EMOTIONS, MelConfig
+from emoconv_jax.errors import EmoconvError
+from emoconv_jax.inference.encoders import EmotionRole
+from emoconv_jax.pipeline.store import FeatureStore, write_array, write_index
+
+
+def test_runs_differ_by_what_their_names_say():
+    settings = Settings("a_bundle")
+    runs = {name: dataclasses.asdict(training_of(name, 1, settings)) for name in VARIANTS}
+    base = runs["tweedie"]
+
+    def changed(name: str) -> set[str]:
+        return {key for key, value in runs[name].items() if value != base[key]}
+
+    assert changed("score") == {"loss"} and changed("xt") == {"loss"}
+    assert changed("style") == {"style_weight", "style_recogniser"}
+    assert changed("velocity") == {"network"}
+    assert runs["velocity"]["network"] == base["network"] | {"head": "velocity"}
+    assert base["network"]["head"] == "score" and base["seed"] == 1
+
+
+def test_figures_of_a_constant_answer_are_the_papers():
+    """4 to all of 1..7: L_abs 12 / 42, L_mse 28 / 7 / 36; 3 / 6 at the ends, (1 + 0 + 1) / 3 / 6
+    in the middle. A clip that was not converted to numbers is left out."""
+    heard = np.full((3, 7), 4.0)
+    heard[1, 2] = np.nan
+    found = ablation.figures(heard)
+    wanted = {
+        "l_abs": 12 / 42,
+        "l_mse": 1 / 9,
+        "l_abs_ends": 0.5,
+        "l_abs_middle": 1 / 9,
+        "tau": 0.0,
+        "slope": 0.0,
+    }
+    assert found == pytest.approx(wanted) and list(found) == list(FIGURES)
+    assert np.isnan(list(ablation.figures(heard[1:2]).values())).all()
+
+
+def test_the_judge_hears_all_at_the_loudness_of_the_source():
+    """Loudness is the mean magnitude: ln of (1 + 3) / 2 and of (2 + 6 + 4 + 4) / 4 = 4."""
+    source, louder = np.log([[1.0, 3.0]]), np.log([[2.0, 6.0], [4.0, 4.0]])
+    found = ablation.at_loudness_of(source, louder)
+    assert found == pytest.approx(louder - np.log(2))
+
+
+def test_a_table_has_mean_and_spread_over_seeds():
+    """.2 and .3 have the mean .25 and the deviation .05 sqrt(2); a run that failed has none."""
+    rows = [
+        {"variant": "xt", "seed": seed, "guidance": 1.0} | dict.fromkeys(FIGURES, value)
+        for seed, value in enumerate((0.2, 0.3))
+    ]
+    failed = {"variant": "score", "seed": 0, "guidance": 1.0} | dict.fromkeys(FIGURES)
+    lines = ablation.table([*rows, failed]).splitlines()
+    assert lines[2].startswith("| score, 1 | nan |")
+    assert lines[3].startswith("| xt, 1 | 0.250 ± 0.071 |")
+
+
+@pytest.fixture
+def store(tmp_path) -> FeatureStore:
+    """Eight training clips and one of an unseen voice, encoded by nobody."""
+    folder, lengths = tmp_path / "features", [40] * 9
+    generator = np.random.default_rng(0)
+    clips = entries(
+        lengths,
+        lambda i: {
+            "split": "a" if i < 8 else "validation",
+            "speaker": "made/ann" if i < 8 else "made/bea",
+            "emotion": EMOTIONS[i % len(EMOTIONS)],
+            "arousal": 1.0 + i % 7,
+        },
+    )
+    folder.mkdir()
+    total, count = sum(lengths), len(lengths)
+    for name in ("mel", "average_voice"):
+        write_array(folder, name, generator.normal(-5, 1, (total, 80)))
+    write_array(folder, "speaker", generator.normal(size=(count, 256)) / 16)
+    write_array(folder, "emotion", generator.normal(size=(count, 256)))
+    write_array(folder, "arousal", generator.uniform(1, 7, count))
+    write_index(folder, MelConfig(), clips, [total])
+    return FeatureStore(folder)
+
+
+def test_runs_are_measured_once_and_kept(store, bundle_folder, tmp_path):
+    judge, out, work = EmotionRole.from_bundle(bundle_folder), tmp_path / "a.json", tmp_path / "w"
+    settings = Settings(
+        str(bundle_folder), width=8, frames=16, batch=8, steps=2, clips=1, solver_steps=2, seeds=1
+    )
+    parts = store, judge, work, settings
+    first = ablation.measure(*parts, ["velocity"], out, log=lambda _: None)
+    assert [row["guidance"] for row in first] == list(GUIDANCES)
+    assert all(np.isfinite(row["l_abs"]) for row in first)
+    again = ablation.measure(*parts, ["velocity"], out, log=lambda _: pytest.fail("trained again"))
+    assert again == first == json.loads(out.read_text())["ablation"]["rows"]
+    other = dataclasses.replace(settings, steps=3)
+    with pytest.raises(EmoconvError, match="of other settings"):
+        ablation.measure(store, judge, work, other, ["velocity"], out)
+
+
+def test_what_is_missing_is_named(capsys):
+    assert main(["bench", "ablation", "--features", "F", "--judge", "B"]) == 2
+    assert "--workdir: missing" in capsys.readouterr().err
