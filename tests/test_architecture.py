@@ -51,7 +51,7 @@ OWNERS = {
     "tensorflow_datasets": ("pipeline/",),
     "array_record": ("pipeline/",),
     "apache_beam": ("pipeline/shard_runner.py",),
-    "sklearn": ("pipeline/",),
+    "sklearn": ("pipeline/", "evaluation/probes.py"),
     "praatio": ("pipeline/",),
     "optax": ("training/",),
     "tensorboardX": ("training/",),

@@ -14,9 +14,6 @@ usage: emoconv bench [pytorch] [--only cases,memory,scaling,devices] [--out FILE
                      [--bundle BUNDLE] [--corpus CORPUS] [--utterances 2] [--seconds 2.2]
                      [--at 4,6,10,20,30,50] [--reference_steps 500] [--seeds 16] [--guidance W]
                      [--nolisten]
-       emoconv bench ablation --features FEATURES --judge BUNDLE --workdir DIR [--bundle BUNDLE]
-                     [--only score,xt,tweedie,velocity,style] [--steps 800] [--seeds 3]
-                     [--out FILE.json]
 
 pytorch        the same weights here and in PyTorch (extra `bench`), in alternating runs: the score
                network forward, its training step with Adam and 30 steps of sampling at --widths,
@@ -47,10 +44,6 @@ solvers        quality against steps on both spacings: distance of the determini
                The utterances are English ones of CORPUS that have a text and are no longer than
                --seconds; without it the project's sample alone. Guidance is 1 from noise and the
                bundle's own from the source.
-ablation       trains small score networks with the losses of EmoConv-Diff's ablation, with the
-               velocity head and with the style loss, --seeds of each; converts validation clips
-               to arousal 1 to 7 and lets the recogniser of --judge hear them. FEATURES are encoded
-               with --bundle. Goes on where it was; a table, and FILE.json after each run.
 
 A FILE.json of pytorch, conversion or solvers keeps the sections that a later run with --only leaves
 out.
@@ -118,11 +111,7 @@ def define(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_string("source", SAMPLE, "a clip to convert", flag_values=flags)
     absl_flags.DEFINE_float("minutes", 10.0, "of the long file", 0.01, 60.0, flag_values=flags)
     whole("reference_steps", 500, "of a solver's limit", 1, flag_values=flags)
-    whole("seeds", None, "of maximum_likelihood (16), or of an ablation (3)", 1, flag_values=flags)
-    absl_flags.DEFINE_string(
-        "judge", None, "bundle of the recogniser that hears", flag_values=flags
-    )
-    absl_flags.DEFINE_string("workdir", None, "folder of an ablation's runs", flag_values=flags)
+    whole("seeds", 16, "of maximum_likelihood", 2, flag_values=flags)
     absl_flags.DEFINE_float("guidance", None, "of solvers' conversions", flag_values=flags)
     absl_flags.DEFINE_bool("listen", True, "to solvers' conversions", flag_values=flags)
 
@@ -144,7 +133,6 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
         "training": _training,
         "conversion": _conversion,
         "solvers": _solvers,
-        "ablation": _ablation,
     }
     name, *more = positional or ["pytorch"]
     if name not in parts or more:
@@ -267,7 +255,7 @@ def _solvers(flags: absl_flags.FlagValues) -> None:
     settings = Settings(
         steps=_whole(flags.at, STEPS, "--at"),
         reference_steps=flags.reference_steps,
-        seeds=_seeds(flags, 16, least=2),
+        seeds=flags.seeds,
         guidance=flags.guidance,
         listen=flags.listen,
     )
@@ -280,28 +268,6 @@ def _solvers(flags: absl_flags.FlagValues) -> None:
         count, longest_s = flags.utterances or 2, flags.seconds or 2.2
         speech = speech_of(flags.corpus, count, longest_s, rate_hz)
     measure(Bench(converter, speech, settings), sections, out)
-
-
-def _ablation(flags: absl_flags.FlagValues) -> None:
-    from emoconv_jax.bench.ablation import VARIANTS, Settings, measure, table
-    from emoconv_jax.inference.encoders import EmotionRole
-    from emoconv_jax.pipeline.store import FeatureStore
-
-    for name in ("features", "judge", "workdir"):
-        if getattr(flags, name) is None:
-            raise UsageError(f"--{name}: missing")
-    variants, out = _sections(flags, tuple(VARIANTS)), _out(flags)
-    settings = Settings(flags.bundle, seeds=_seeds(flags, 3), steps=flags.steps or Settings.steps)
-    store = FeatureStore(pathlib.Path(flags.features))
-    judge = EmotionRole.from_bundle(pathlib.Path(flags.judge))
-    print(table(measure(store, judge, pathlib.Path(flags.workdir), settings, variants, out)))
-
-
-def _seeds(flags: absl_flags.FlagValues, usual: int, least: int = 1) -> int:
-    count = usual if flags.seeds is None else flags.seeds
-    if count < least:
-        raise UsageError(f"--seeds: found {count}, at least {least} are needed")
-    return count
 
 
 def _sections(flags: absl_flags.FlagValues, known: tuple[str, ...]) -> tuple[str, ...]:

@@ -10,6 +10,10 @@ usage: emoconv evaluate --features FEATURES --corpora DIR --out DIR [--what arou
                         [--yardsticks source,copy_synthesis,average_voice,signal,level] ...
        emoconv evaluate --what recognisers --features FEATURES --out DIR [--bundle BUNDLE]
                         [--second BUNDLE] [--split a,b,test]
+       emoconv evaluate --what probes --features FEATURES --out DIR
+       emoconv evaluate --what ablation --features FEATURES --second BUNDLE --out DIR
+                        [--bundle BUNDLE] [--variants score,xt,tweedie,velocity,style]
+                        [--train_steps 800] [--seeds 3]
 
 arousal   converts each chosen utterance to arousal 1 and 7: does it rise, does the pitch, whose
           voice is nearest
@@ -21,6 +25,12 @@ full      all of it, beside yardsticks: arousal 1 to 7, every emotion, mixes; he
           with 95 % intervals over utterances, plots and players; report.csv, summary.json
 recognisers  converts nothing: how well the recognisers of --bundle and --second hear emotion and
           arousal of real clips, beside level and F0 alone
+probes    converts nothing: how well emotion and speaker can be told from the average voices of
+          encoded FEATURES, and from the mels they were made of
+ablation  trains small score networks by the losses of EmoConv-Diff's ablation, with the velocity
+          head and with the style loss, --seeds of each; converts validation clips to arousal 1 to
+          7, with guidance and without, and lets the recogniser of --second hear them. FEATURES
+          are encoded with --bundle
 
 Only voices that no training has heard are converted. A table is printed, the figures and all rows
 go to the folder of --out; each question needs a folder of its own. An interrupted run continues
@@ -28,6 +38,7 @@ where it was. `mixes` and `levels` convert each utterance 5 and 7 times, `full` 
 """
 
 import pathlib
+from typing import Any
 
 from absl import flags as absl_flags
 
@@ -70,7 +81,8 @@ MEANS = {
     "means_equal_level": ("heard at {}, equal loudness", "{:.2f}"),
     "level_db": ("level at {} (dBFS)", "{:.1f}"),
 }
-WHAT = ("arousal", "mixes", "levels", "full", "recognisers")
+WHAT = ("arousal", "mixes", "levels", "full", "recognisers", "probes", "ablation")
+OF_FEATURES = ("recognisers", "probes", "ablation")  # which need no recordings
 TRIALS = ("arousal", "emotions", "mixes")
 YARDSTICKS = ("source", "copy_synthesis", "average_voice", "signal", "level")
 
@@ -107,6 +119,9 @@ def define(flags: absl_flags.FlagValues) -> None:
     text("second", None, "bundle of a recogniser that judges beside the own", flag_values=flags)
     absl_flags.DEFINE_list("trials", list(TRIALS), "of `full`", flag_values=flags)
     absl_flags.DEFINE_list("yardsticks", list(YARDSTICKS), "of `full`", flag_values=flags)
+    absl_flags.DEFINE_list("variants", [], "of `ablation` (all)", flag_values=flags)
+    whole("train_steps", 800, "of a run of `ablation`", 1, flag_values=flags)
+    whole("seeds", 3, "runs of each of its variants", 1, flag_values=flags)
 
 
 def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
@@ -120,14 +135,15 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
         The exit code.
     """
     for name in ("features", "corpora", "out"):
-        if getattr(flags, name) is None and (name, flags.what) != ("corpora", "recognisers"):
+        if getattr(flags, name) is None and (name != "corpora" or flags.what not in OF_FEATURES):
             raise UsageError(f"--{name}: missing")
     for name, allowed in (("trials", TRIALS), ("yardsticks", YARDSTICKS)):
         for value in getattr(flags, name):
             if value not in allowed:
                 raise UsageError(f"--{name}: found {value!r}, allowed are {', '.join(allowed)}")
-    if flags.what == "recognisers":
-        print(_recognisers(flags))
+    if flags.what in OF_FEATURES:
+        answers = {"recognisers": _recognisers, "probes": _probes, "ablation": _ablation}
+        print(answers[flags.what](flags))
         return 0
     from emoconv_jax.evaluation import arousal, mixes
     from emoconv_jax.inference.converter import EmotionConverter
@@ -169,13 +185,49 @@ def _recognisers(flags: absl_flags.FlagValues) -> str:
     rows = []
     for group, heard in found.items():
         for name, told in heard.items():
-            cells = [
-                f"{one.value:.2f} ({one.low:.2f} to {one.high:.2f})" if one else ""
-                for one in told.values()
-            ]
-            rows.append((group, [name, *cells]))
+            rows.append((group, [name, *map(_interval, told.values())]))
     titles = {name: name.replace("_", " ") for name in recognition.FIGURES}
     return _markdown(["recogniser", *titles.values()], rows)
+
+
+def _probes(flags: absl_flags.FlagValues) -> str:
+    """Probes average voices and returns the table."""
+    from emoconv_jax.evaluation import probes
+    from emoconv_jax.pipeline.store import FeatureStore
+
+    store = FeatureStore(pathlib.Path(flags.features))
+    found = probes.evaluate(store, pathlib.Path(flags.out), flags.seed)
+    rows = []
+    for corpus, told in found.items():
+        for label, row in told.items():
+            cells = [_interval(row.get(name)) for name in probes.SOURCES]
+            rest = [f"{row['chance']:.2f}", f"{row['classes']:.0f}"]
+            rows.append((f"{corpus}: {label}", [*cells, *rest]))
+    return _markdown(["mel", "average voice", "chance", "classes"], rows)
+
+
+def _ablation(flags: absl_flags.FlagValues) -> str:
+    """Trains and measures variants and returns their table."""
+    if flags.second is None:
+        raise UsageError("--second: missing; the recogniser that hears the conversions")
+    from emoconv_jax.evaluation import ablation
+    from emoconv_jax.inference.encoders import EmotionRole
+    from emoconv_jax.pipeline.store import FeatureStore
+
+    for name in flags.variants:
+        if name not in ablation.VARIANTS:
+            allowed = ", ".join(ablation.VARIANTS)
+            raise UsageError(f"--variants: found {name!r}, allowed are {allowed}")
+    settings = ablation.Settings(flags.bundle, steps=flags.train_steps, seeds=flags.seeds)
+    judge = EmotionRole.from_bundle(pathlib.Path(flags.second))
+    parts = FeatureStore(pathlib.Path(flags.features)), judge, pathlib.Path(flags.out)
+    return ablation.table(
+        ablation.measure(*parts, settings, flags.variants or tuple(ablation.VARIANTS))
+    )
+
+
+def _interval(figure: Any) -> str:
+    return f"{figure.value:.2f} ({figure.low:.2f} to {figure.high:.2f})" if figure else ""
 
 
 def _full(flags: absl_flags.FlagValues, parts: tuple, request: dict) -> str:

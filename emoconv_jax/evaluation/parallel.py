@@ -4,9 +4,8 @@
     (2)  F0 error   root mean square of the difference in semitones, over frames of the path that
                     are voiced on both sides
 
-c_k are the cosine coefficients of the log-mel (ln |S| = c_0 + sum c_k cos): of N bins' orthonormal
-DCT-II X_k, c_k = sqrt(2 / N) X_k. The path is that of dynamic time warping between the
-coefficients, since two recordings never run at the same pace. c_0, the level, is left out.
+c_k are the coefficients of `audio/cepstra.py`, without the level. The path is that of dynamic time
+warping between them, since two recordings never run at the same pace.
 
 Source: (1) Kubichek (IEEE Pacific Rim 1993), in the form that voice conversion uses.
 """
@@ -16,17 +15,15 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 
-import librosa
 import numpy as np
-from scipy.fft import dct
 
+from emoconv_jax.audio.cepstra import cepstra, warping_path
 from emoconv_jax.audio.mel import log_mel
 from emoconv_jax.audio.prosody import f0_track
 from emoconv_jax.config import EMOTIONS, MelConfig
 from emoconv_jax.pipeline.store import Utterance
-from emoconv_jax.shapes import Float, Int
+from emoconv_jax.shapes import Float
 
-COEFFICIENTS = 13
 DECIBELS = 10 / math.log(10) * math.sqrt(2)
 
 
@@ -131,16 +128,6 @@ def analyse(audio: Float[np.ndarray, " n"], mel: MelConfig) -> Recording:
     return Recording(cepstra(spectra), f0_hz[np.abs(times[:, None] - frames[None]).argmin(axis=0)])
 
 
-def cepstra(log_mels: Float[np.ndarray, "f m"]) -> Float[np.ndarray, "f k"]:
-    """Returns c_1 .. c_13 of each frame.
-
-    Args:
-        log_mels: natural logarithms of magnitudes.
-    """
-    spectrum = np.asarray(dct(log_mels.astype(np.float64), type=2, axis=1, norm="ortho"))
-    return math.sqrt(2 / log_mels.shape[1]) * spectrum[:, 1 : COEFFICIENTS + 1]
-
-
 def distances(found: Recording, reference: Recording) -> dict[str, float]:
     """Returns (1) and (2), the latter only where frames of a path are voiced on both sides.
 
@@ -151,7 +138,7 @@ def distances(found: Recording, reference: Recording) -> dict[str, float]:
     Returns:
         "mcd_db" and "f0_error_semitones".
     """
-    path = _path(found.cepstra, reference.cepstra)
+    path = warping_path(found.cepstra, reference.cepstra)
     differences = found.cepstra[path[:, 0]] - reference.cepstra[path[:, 1]]
     told = {"mcd_db": float(DECIBELS * np.sqrt(np.square(differences).sum(axis=1)).mean())}
     octaves = np.log2(found.f0_hz[path[:, 0]] / reference.f0_hz[path[:, 1]])
@@ -159,9 +146,3 @@ def distances(found: Recording, reference: Recording) -> dict[str, float]:
     if octaves.size:
         told["f0_error_semitones"] = float(12 * np.sqrt(np.square(octaves).mean()))
     return told
-
-
-def _path(a: Float[np.ndarray, "f k"], b: Float[np.ndarray, "g k"]) -> Int[np.ndarray, "p 2"]:
-    """Returns pairs of frames, from the first of both to the last of both."""
-    _, path = librosa.sequence.dtw(X=a.T, Y=b.T, metric="euclidean")
-    return np.asarray(path)[::-1]

@@ -107,8 +107,9 @@ def test_names_that_can_be_no_repository_are_not_pushed_to(server, published):
     assert not server.requests
 
 
-def test_the_published_bundle_has_a_whole_card():
-    check_card(ROOT / "data" / "bundles" / "emoconv-small")
+@pytest.mark.parametrize("name", ["emoconv-small", "emoconv-judge"])
+def test_a_published_bundle_has_a_whole_card(name):
+    check_card(ROOT / "data" / "bundles" / name)
 
 
 def test_a_card_has_its_sections_and_a_front_matter_of_plain_values():

@@ -7,12 +7,12 @@ import pytest
 from tiny_store import entries
 from tones import RATE_HZ, tone
 
+from emoconv_jax.audio.cepstra import cepstra
 from emoconv_jax.config import MelConfig
 from emoconv_jax.evaluation.parallel import (
     Parallels,
     Recording,
     analyse,
-    cepstra,
     counterparts,
     distances,
 )

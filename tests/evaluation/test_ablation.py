@@ -1,17 +1,23 @@
 """The ablation: what its runs differ by, its figures by hand, and all of it on a tiny store."""
 
 import dataclasses
-import json
 
 import numpy as np
 import pytest
 from tiny_store import entries
 
-from emoconv_jax.bench import ablation
-from emoconv_jax.bench.ablation import FIGURES, GUIDANCES, VARIANTS, Settings, training_of
 from emoconv_jax.cli.main import main
 from emoconv_jax.config import EMOTIONS, MelConfig
 from emoconv_jax.errors import EmoconvError
+from emoconv_jax.evaluation import ablation
+from emoconv_jax.evaluation.ablation import (
+    FIGURES,
+    GUIDANCES,
+    VARIANTS,
+    Row,
+    Settings,
+    training_of,
+)
 from emoconv_jax.inference.encoders import EmotionRole
 from emoconv_jax.pipeline.store import FeatureStore, write_array, write_index
 
@@ -58,11 +64,8 @@ def test_the_judge_hears_all_at_the_loudness_of_the_source():
 
 def test_a_table_has_mean_and_spread_over_seeds():
     """.2 and .3 have the mean .25 and the deviation .05 sqrt(2); a run that failed has none."""
-    rows = [
-        {"variant": "xt", "seed": seed, "guidance": 1.0} | dict.fromkeys(FIGURES, value)
-        for seed, value in enumerate((0.2, 0.3))
-    ]
-    failed = {"variant": "score", "seed": 0, "guidance": 1.0} | dict.fromkeys(FIGURES)
+    rows = [Row("xt", i, 1.0, dict.fromkeys(FIGURES, value)) for i, value in enumerate((0.2, 0.3))]
+    failed = Row("score", 0, 1.0, dict.fromkeys(FIGURES, float("nan")))
     lines = ablation.table([*rows, failed]).splitlines()
     assert lines[2].startswith("| score, 1 | nan |")
     assert lines[3].startswith("| xt, 1 | 0.250 ± 0.071 |")
@@ -94,21 +97,21 @@ def store(tmp_path) -> FeatureStore:
 
 
 def test_runs_are_measured_once_and_kept(store, bundle_folder, tmp_path):
-    judge, out, work = EmotionRole.from_bundle(bundle_folder), tmp_path / "a.json", tmp_path / "w"
+    judge, out = EmotionRole.from_bundle(bundle_folder), tmp_path / "out"
     settings = Settings(
         str(bundle_folder), width=8, frames=16, batch=8, steps=2, clips=1, solver_steps=2, seeds=1
     )
-    parts = store, judge, work, settings
-    first = ablation.measure(*parts, ["velocity"], out, log=lambda _: None)
-    assert [row["guidance"] for row in first] == list(GUIDANCES)
-    assert all(np.isfinite(row["l_abs"]) for row in first)
-    again = ablation.measure(*parts, ["velocity"], out, log=lambda _: pytest.fail("trained again"))
-    assert again == first == json.loads(out.read_text())["ablation"]["rows"]
+    parts = store, judge, out, settings, ["velocity"]
+    first = ablation.measure(*parts, log=lambda _: None)
+    assert [row.guidance for row in first] == list(GUIDANCES)
+    assert all(np.isfinite(row.figures["l_abs"]) for row in first)
+    assert ablation.measure(*parts, log=lambda _: pytest.fail("trained again")) == first
     other = dataclasses.replace(settings, steps=3)
-    with pytest.raises(EmoconvError, match="of other settings"):
-        ablation.measure(store, judge, work, other, ["velocity"], out)
+    with pytest.raises(EmoconvError, match="other settings"):
+        ablation.measure(store, judge, out, other)
 
 
-def test_what_is_missing_is_named(capsys):
-    assert main(["bench", "ablation", "--features", "F", "--judge", "B"]) == 2
-    assert "--workdir: missing" in capsys.readouterr().err
+def test_a_judge_is_needed(capsys):
+    flags = ["--what", "ablation", "--features", "F", "--out", "O"]
+    assert main(["evaluate", *flags]) == 2
+    assert "--second: missing" in capsys.readouterr().err

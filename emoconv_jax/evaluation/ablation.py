@@ -16,24 +16,21 @@ loss is said to help at the ends of the scale.
 """
 
 import dataclasses
+import functools
 import pathlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from scipy.special import logsumexp
-from tqdm import tqdm
 
-from emoconv_jax.bench.distances import finite
-from emoconv_jax.bench.report import check_out, save_section
 from emoconv_jax.bundles.banks import LEVELS
 from emoconv_jax.bundles.format import BundleConfig
 from emoconv_jax.config import TrainingConfig
-from emoconv_jax.errors import EmoconvError
 from emoconv_jax.evaluation import statistics
+from emoconv_jax.evaluation.rows import collect
 from emoconv_jax.evaluation.subjects import choose
-from emoconv_jax.files import read_json
 from emoconv_jax.inference.batching import Job, Stretch, sample_batch
 from emoconv_jax.inference.encoders import EmotionRole, log_floor
 from emoconv_jax.inference.request import Request, resolve
@@ -110,6 +107,23 @@ def training_of(variant: str, seed: int, settings: Settings) -> TrainingConfig:
         seed=seed,
         **changed,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What was heard of one run.
+
+    Attributes:
+        variant: of VARIANTS.
+        seed: of the training.
+        guidance: of the conversions.
+        figures: FIGURES, means over the clips; NaN where none was converted to numbers.
+    """
+
+    variant: str
+    seed: int
+    guidance: float
+    figures: dict[str, float]
 
 
 class Trial:
@@ -197,53 +211,51 @@ def figures(heard: np.ndarray) -> dict[str, float]:
 def measure(
     store: FeatureStore,
     judge: EmotionRole,
-    workdir: pathlib.Path,
+    out: pathlib.Path,
     settings: Settings,
-    variants: Iterable[str],
-    out: pathlib.Path | None,
+    variants: Sequence[str] = tuple(VARIANTS),
     log: Callable[[str], None] = print,
-) -> list[dict[str, Any]]:
-    """Trains and measures all runs that the report lacks, saving after each.
+) -> list[Row]:
+    """Trains and measures all runs that a folder lacks.
 
     Args:
         store: encoded features.
         judge: a recogniser that no training has used.
-        workdir: gets a folder per run; an interrupted one goes on.
+        out: gets a row per run and guidance, and the runs themselves; an interrupted one goes on.
         settings: of all runs.
         variants: of VARIANTS.
-        out: the report.
         log: takes lines.
 
     Returns:
         A row per variant, seed and guidance.
 
     Raises:
-        EmoconvError: a report of other settings.
+        EmoconvError: a folder of other settings, or no clip of an unseen voice in `validation`.
     """
-    check_out(out)
-    about = dataclasses.asdict(settings)
-    held = read_json(out, "expected a report").get("ablation") if out and out.exists() else None
-    if held and held["settings"] != about:
-        raise EmoconvError(f"{out}: of other settings; use a fresh --out")
-    rows: list[dict[str, Any]] = held["rows"] if held else []
     trial = Trial(store, judge, settings)
-    wanted = [(v, seed) for seed in range(settings.seeds) for v in variants]
-    done = {(row["variant"], row["seed"]) for row in rows}
-    for variant, seed in tqdm([one for one in wanted if one not in done], "runs"):
+
+    @functools.lru_cache(maxsize=1)
+    def trained(variant: str, seed: int) -> tuple[Any, Any]:
         config = training_of(variant, seed, settings)
         care = Care(listen=0, validate=0, report=max(1, settings.steps // 10))
-        state = train(config, store, workdir / f"{variant}_{seed}", care=care, log=log)
+        state = train(config, store, out / "runs" / f"{variant}_{seed}", care=care, log=log)
         network = make_trainee(config).network_config
-        params = jax.tree.map(np.asarray, state.ema_params)
-        for guidance in GUIDANCES:
-            told = trial.heard(network, params, guidance)
-            told = {name: finite(value) for name, value in told.items()}
-            rows.append({"variant": variant, "seed": seed, "guidance": guidance, **told})
-        save_section(out, "ablation", {"settings": about, "rows": rows})
-    return rows
+        return network, jax.tree.map(np.asarray, state.ema_params)
+
+    def row(variant: str, seed: int, guidance: float) -> Row:
+        return Row(variant, seed, guidance, trial.heard(*trained(variant, seed), guidance))
+
+    jobs = {
+        (variant, seed, guidance): functools.partial(row, variant, seed, guidance)
+        for seed in range(settings.seeds)
+        for variant in variants
+        for guidance in GUIDANCES
+    }
+    about = dataclasses.asdict(settings)
+    return collect(out, about, Row, lambda r: (r.variant, r.seed, r.guidance), jobs, "runs")
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: Sequence[Row]) -> str:
     """Returns mean and spread over seeds as a Markdown table.
 
     Args:
@@ -253,12 +265,12 @@ def table(rows: list[dict[str, Any]]) -> str:
         "| variant, guidance | " + " | ".join(name.replace("_", " ") for name in FIGURES) + " |",
         "|---" * (len(FIGURES) + 1) + "|",
     ]
-    groups = dict.fromkeys((row["variant"], row["guidance"]) for row in rows)
+    groups = dict.fromkeys((row.variant, row.guidance) for row in rows)
     for variant, guidance in sorted(groups, key=lambda g: (list(VARIANTS).index(g[0]), g[1])):
-        own = [r for r in rows if (r["variant"], r["guidance"]) == (variant, guidance)]
+        own = [r for r in rows if (r.variant, r.guidance) == (variant, guidance)]
         cells = []
         for name in FIGURES:
-            values = np.array([row[name] for row in own], np.float64)  # None becomes NaN
+            values = np.array([row.figures[name] for row in own])
             spread = f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else ""
             cells.append(f"{values.mean():.3f}{spread}")
         lines.append(f"| {variant}, {guidance:g} | " + " | ".join(cells) + " |")
