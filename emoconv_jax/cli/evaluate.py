@@ -9,7 +9,7 @@ usage: emoconv evaluate --features FEATURES --corpora DIR --out DIR [--what arou
        emoconv evaluate --what full [--second BUNDLE] [--trials arousal,emotions,mixes]
                         [--yardsticks source,copy_synthesis,average_voice,signal,level] ...
        emoconv evaluate --what recognisers --features FEATURES --out DIR [--bundle BUNDLE]
-                        [--second BUNDLE] [--split a,b,test]
+                        [--second BUNDLE] [--split validation,test]
        emoconv evaluate --what probes --features FEATURES --out DIR
        emoconv evaluate --what ablation --features FEATURES --second BUNDLE --out DIR
                         [--bundle BUNDLE] [--variants score,xt,tweedie,velocity,style]
@@ -24,17 +24,19 @@ full      all of it, beside yardsticks: arousal 1 to 7, every emotion, mixes; he
           DistillMOS, as far as they are installed (extra `evaluate`). A table and report.html
           with 95 % intervals over utterances, plots and players; report.csv, summary.json
 recognisers  converts nothing: how well the recognisers of --bundle and --second hear emotion and
-          arousal of real clips, beside level and F0 alone
+          arousal of real clips, beside level and F0 alone; of clips that a recogniser was
+          trained on its row says nothing
 probes    converts nothing: how well emotion and speaker can be told from the average voices of
-          encoded FEATURES, and from the mels they were made of
+          encoded FEATURES, of all splits, and from the mels they were made of
 ablation  trains small score networks by the losses of EmoConv-Diff's ablation, with the velocity
           head and with the style loss, --seeds of each; converts validation clips to arousal 1 to
           7, with guidance and without, and lets the recogniser of --second hear them. FEATURES
           are encoded with --bundle
 
 Only voices that no training has heard are converted. A table is printed, the figures and all rows
-go to the folder of --out; each question needs a folder of its own. An interrupted run continues
-where it was. `mixes` and `levels` convert each utterance 5 and 7 times, `full` about 20.
+go to the folder of --out; each question needs a folder of its own. An interrupted conversion or
+ablation continues where it was. `mixes` and `levels` convert each utterance 5 and 7 times, `full`
+about 20. --limit, --steps and the flags of a request are of these four.
 """
 
 import pathlib
@@ -174,12 +176,12 @@ def _recognisers(flags: absl_flags.FlagValues) -> str:
     from emoconv_jax.inference.encoders import EmotionRole
     from emoconv_jax.pipeline.store import FeatureStore
 
-    folders = [hub.fetch(name, None)[0] for name in (flags.bundle, flags.second) if name]
+    names = [name.rstrip("/") for name in (flags.bundle, flags.second) if name]
     found = recognition.evaluate(
-        {folder.name: EmotionRole.from_bundle(folder) for folder in folders},
+        {name: EmotionRole.from_bundle(hub.fetch(name, None)[0]) for name in names},
         FeatureStore(pathlib.Path(flags.features)),
         pathlib.Path(flags.out),
-        flags.split.split(","),
+        [name.strip() for name in flags.split.split(",")],
         flags.seed,
     )
     rows = []
@@ -210,16 +212,16 @@ def _ablation(flags: absl_flags.FlagValues) -> str:
     """Trains and measures variants and returns their table."""
     if flags.second is None:
         raise UsageError("--second: missing; the recogniser that hears the conversions")
+    from emoconv_jax.bundles import hub
     from emoconv_jax.evaluation import ablation
-    from emoconv_jax.inference.encoders import EmotionRole
     from emoconv_jax.pipeline.store import FeatureStore
 
     for name in flags.variants:
         if name not in ablation.VARIANTS:
             allowed = ", ".join(ablation.VARIANTS)
             raise UsageError(f"--variants: found {name!r}, allowed are {allowed}")
-    settings = ablation.Settings(flags.bundle, steps=flags.train_steps, seeds=flags.seeds)
-    judge = EmotionRole.from_bundle(pathlib.Path(flags.second))
+    bundle, judge = (hub.fetch(name, None)[0] for name in (flags.bundle, flags.second))
+    settings = ablation.Settings(str(bundle), steps=flags.train_steps, seeds=flags.seeds)
     parts = FeatureStore(pathlib.Path(flags.features)), judge, pathlib.Path(flags.out)
     return ablation.table(
         ablation.measure(*parts, settings, flags.variants or tuple(ablation.VARIANTS))

@@ -17,6 +17,7 @@ loss is said to help at the ends of the scale.
 
 import dataclasses
 import functools
+import json
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,16 +27,19 @@ import numpy as np
 from scipy.special import logsumexp
 
 from emoconv_jax.bundles.banks import LEVELS
-from emoconv_jax.bundles.format import BundleConfig
+from emoconv_jax.bundles.format import BundleConfig, check_mel, fingerprint
 from emoconv_jax.config import TrainingConfig
+from emoconv_jax.errors import EmoconvError
 from emoconv_jax.evaluation import statistics
-from emoconv_jax.evaluation.rows import collect
+from emoconv_jax.evaluation.rows import SUMMARY_FILE, collect
 from emoconv_jax.evaluation.subjects import choose
+from emoconv_jax.files import write_text
 from emoconv_jax.inference.batching import Job, Stretch, sample_batch
 from emoconv_jax.inference.encoders import EmotionRole, log_floor
 from emoconv_jax.inference.request import Request, resolve
 from emoconv_jax.inference.sampling import Sampler
 from emoconv_jax.pipeline.store import FeatureStore
+from emoconv_jax.training import selection
 from emoconv_jax.training.loop import Care, train
 from emoconv_jax.training.target_banks import banks_of
 from emoconv_jax.training.trainees import make_trainee
@@ -50,7 +54,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 GUIDANCES = (1.0, 2.0)
 ENDS, MIDDLE = (0, 6), (2, 3, 4)  # places of the levels 1 and 7, and 3 to 5
-FIGURES = ("l_abs", "l_mse", "l_abs_ends", "l_abs_middle", "tau", "slope")
+FIGURES = ("l_abs", "l_mse", "l_abs_ends", "l_abs_middle", "tau", "slope", "clips")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +121,8 @@ class Row:
         variant: of VARIANTS.
         seed: of the training.
         guidance: of the conversions.
-        figures: FIGURES, means over the clips; NaN where none was converted to numbers.
+        figures: FIGURES, means over those clips that were converted to numbers at every target, and
+            how many these are; NaN where there is none.
     """
 
     variant: str
@@ -151,7 +156,7 @@ class Trial:
         ]
 
     def heard(self, network: Any, params: Any, guidance: float) -> dict[str, float]:
-        """Returns FIGURES of one network, each the mean over the clips.
+        """Returns FIGURES of one network.
 
         Args:
             network: its configuration.
@@ -190,27 +195,27 @@ def at_loudness_of(source: np.ndarray, mel: np.ndarray) -> np.ndarray:
 
 
 def figures(heard: np.ndarray) -> dict[str, float]:
-    """Returns FIGURES, means over clips that were all converted to numbers.
+    """Returns FIGURES of what was heard.
 
     Args:
-        heard: arousal of each clip at each of LEVELS.
+        heard: arousal of each clip at each of LEVELS, NaN where a conversion blew up.
     """
     asked, known = np.array(LEVELS, np.float64), heard[np.isfinite(heard).all(axis=1)]
     if not len(known):
-        return dict.fromkeys(FIGURES, float("nan"))
+        return dict.fromkeys(FIGURES, float("nan")) | {"clips": 0.0}
     squared, absolute = statistics.arousal_errors(asked, known)
     parts = [
         statistics.arousal_errors(asked[list(places)], known[:, list(places)])[1]
         for places in (ENDS, MIDDLE)
     ]
     taus, slopes = statistics.taus(asked, known), statistics.slopes(asked, known)
-    values = (absolute, squared, *parts, taus, slopes)
+    values = (absolute, squared, *parts, taus, slopes, len(known))
     return {name: float(np.mean(one)) for name, one in zip(FIGURES, values, strict=True)}
 
 
 def measure(
     store: FeatureStore,
-    judge: EmotionRole,
+    judge: pathlib.Path,
     out: pathlib.Path,
     settings: Settings,
     variants: Sequence[str] = tuple(VARIANTS),
@@ -220,8 +225,9 @@ def measure(
 
     Args:
         store: encoded features.
-        judge: a recogniser that no training has used.
-        out: gets a row per run and guidance, and the runs themselves; an interrupted one goes on.
+        judge: bundle of a recogniser that no training has used.
+        out: gets a row per run and guidance, the runs themselves and `summary.json`; an interrupted
+            measurement goes on.
         settings: of all runs.
         variants: of VARIANTS.
         log: takes lines.
@@ -230,15 +236,34 @@ def measure(
         A row per variant, seed and guidance.
 
     Raises:
-        EmoconvError: a folder of other settings, or no clip of an unseen voice in `validation`.
+        EmoconvError: a judge that conditions or has another mel, no maps for the style loss, no
+            clip of an unseen voice in `validation`, a folder of another judge, other features or
+            settings, or a training that was stopped.
     """
-    trial = Trial(store, judge, settings)
+    bundle = pathlib.Path(settings.bundle)
+    about = dataclasses.asdict(settings) | {
+        "bundle_sha256": fingerprint(bundle),
+        "judge_sha256": fingerprint(judge),
+        "data": selection.fingerprint(store, np.arange(len(store.utterances))),
+    }
+    if about["judge_sha256"] == about["bundle_sha256"]:
+        raise EmoconvError(f"{judge}: conditions the runs, so it cannot judge them")
+    recogniser = EmotionRole.from_bundle(judge)
+    check_mel(recogniser.mel, store.mel_config, f"{judge}: mel", "the features' mel")
+    for variant in variants:
+        make_trainee(training_of(variant, 0, settings))  # refuses before the first run
+    trial = Trial(store, recogniser, settings)
 
     @functools.lru_cache(maxsize=1)
     def trained(variant: str, seed: int) -> tuple[Any, Any]:
-        config = training_of(variant, seed, settings)
+        config, folder = training_of(variant, seed, settings), out / "runs" / f"{variant}_{seed}"
         care = Care(listen=0, validate=0, report=max(1, settings.steps // 10))
-        state = train(config, store, out / "runs" / f"{variant}_{seed}", care=care, log=log)
+        state = train(config, store, folder, care=care, log=log)
+        if int(state.step) < config.steps:  # a signal ends a training without an error
+            raise EmoconvError(
+                f"{folder}: stopped after step {int(state.step)} of {config.steps}; the same "
+                "command goes on"
+            )
         network = make_trainee(config).network_config
         return network, jax.tree.map(np.asarray, state.ema_params)
 
@@ -251,12 +276,14 @@ def measure(
         for variant in variants
         for guidance in GUIDANCES
     }
-    about = dataclasses.asdict(settings)
-    return collect(out, about, Row, lambda r: (r.variant, r.seed, r.guidance), jobs, "runs")
+    rows = collect(out, about, Row, lambda r: (r.variant, r.seed, r.guidance), jobs, "runs")
+    summary = about | {"rows": [dataclasses.asdict(row) for row in rows]}
+    write_text(out / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n")
+    return rows
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Returns mean and spread over seeds as a Markdown table.
+    """Returns mean and spread over seeds, and the clips of each, as a Markdown table.
 
     Args:
         rows: of `measure`.
@@ -269,9 +296,10 @@ def table(rows: Sequence[Row]) -> str:
     for variant, guidance in sorted(groups, key=lambda g: (list(VARIANTS).index(g[0]), g[1])):
         own = [r for r in rows if (r.variant, r.guidance) == (variant, guidance)]
         cells = []
-        for name in FIGURES:
+        for name in FIGURES[:-1]:
             values = np.array([row.figures[name] for row in own])
             spread = f" ± {values.std(ddof=1):.3f}" if len(values) > 1 else ""
             cells.append(f"{values.mean():.3f}{spread}")
+        cells.append(", ".join(f"{row.figures['clips']:.0f}" for row in own))
         lines.append(f"| {variant}, {guidance:g} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -63,7 +63,7 @@ class Row:
         emotion: likewise.
         value: likewise.
         file: of the output, in the folder `audio`.
-        figures: by name, see `judges`; those that could not be measured are absent.
+        figures: by name, see `judges` and `parallel`; those that could not be measured are absent.
     """
 
     corpus: str
@@ -220,8 +220,7 @@ class Evaluation:
         figures["seconds"], figures["source_seconds"] = (
             len(one) / rate_hz for one in (sound, audio)
         )
-        wanted = (trial.emotion,) if trial.what == EMOTIONS else () if trial.what else self.emotions
-        figures |= self.parallels.figures(sound, index, wanted)
+        figures |= self.parallels.figures(sound, index, self._compared_with(trial))
         for name, vector in vectors.items():
             voices = self.voices[name]
             similarity = voices.similarity(vector, index)
@@ -241,6 +240,15 @@ class Evaluation:
             file,
             figures,
         )
+
+    def _compared_with(self, trial: Trial) -> tuple[str, ...]:
+        """Returns the emotions whose recordings an output is compared with.
+
+        A yardstick that asks for nothing is compared with all of them.
+        """
+        if trial.what == EMOTIONS:
+            return (trial.emotion,)
+        return () if trial.what else self.emotions
 
     def _vectors(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Returns what each speaker encoder says of real clips, from the folder if it is there."""

@@ -21,6 +21,7 @@ from emoconv_jax.audio.cepstra import cepstra, warping_path
 from emoconv_jax.audio.mel import log_mel
 from emoconv_jax.audio.prosody import f0_track
 from emoconv_jax.config import EMOTIONS, MelConfig
+from emoconv_jax.errors import EmoconvError
 from emoconv_jax.pipeline.store import Utterance
 from emoconv_jax.shapes import Float
 
@@ -99,7 +100,11 @@ class Parallels:
         }
 
     def _analysed(self, read: Callable[[Utterance], np.ndarray], index: int) -> "Recording":
-        return analyse(read(self.utterances[index]), self.mel)
+        utterance = self.utterances[index]
+        try:
+            return analyse(read(utterance), self.mel)
+        except EmoconvError as error:
+            raise EmoconvError(f"{utterance.corpus}/{utterance.path}: {error}") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +129,7 @@ def analyse(audio: Float[np.ndarray, " n"], mel: MelConfig) -> Recording:
     """
     spectra = log_mel(audio, mel)
     times, f0_hz = f0_track(audio, mel.sample_rate_hz)
-    frames = np.arange(len(spectra)) * mel.hop_samples / mel.sample_rate_hz
+    frames = (np.arange(len(spectra)) + 0.5) * mel.hop_samples / mel.sample_rate_hz  # middles
     return Recording(cepstra(spectra), f0_hz[np.abs(times[:, None] - frames[None]).argmin(axis=0)])
 
 

@@ -2,15 +2,14 @@
 
 A probe is a logistic regression on mean and standard deviation of each mel bin over an utterance's
 frames, the same for the source's mel and for Y. It is tested on clips that it was not trained on,
-in five folds: for emotion clips of other speakers, for speaker other clips of the same ones. What a
-probe finds in the mel and not in Y the encoder has taken away; chance is the share of the largest
-class.
+in five folds (as many as there are speakers, where they are fewer): for emotion clips of other
+speakers, for speaker other clips of the same ones. What a probe finds in the mel and not in Y the
+encoder has taken away; chance is the share of the largest class. All splits are probed, also those
+that the encoder was trained on.
 
 Source: the average voice is meant to carry neither (Popov et al., DiffVC, arXiv 2109.13821).
 """
 
-import dataclasses
-import json
 import pathlib
 import warnings
 from collections.abc import Sequence
@@ -25,9 +24,7 @@ from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
 
 from emoconv_jax.errors import EmoconvError
-from emoconv_jax.evaluation.rows import SUMMARY_FILE
-from emoconv_jax.evaluation.statistics import Figure, figure
-from emoconv_jax.files import write_text
+from emoconv_jax.evaluation.statistics import Figure, figure, save
 from emoconv_jax.pipeline.store import FeatureStore
 from emoconv_jax.shapes import Float
 
@@ -49,7 +46,7 @@ def evaluate(store: FeatureStore, out: pathlib.Path, seed: int = 0) -> dict[str,
         the number of "classes".
 
     Raises:
-        EmoconvError: no corpus has two classes of enough speakers or clips.
+        EmoconvError: no corpus that can be probed.
     """
     found: dict[str, Found] = {}
     for corpus in sorted({u.corpus for u in store.utterances}):
@@ -58,19 +55,11 @@ def evaluate(store: FeatureStore, out: pathlib.Path, seed: int = 0) -> dict[str,
         if told:
             found[corpus] = told
     if not found:
-        raise EmoconvError(f"{store.folder}: no corpus with {FOLDS} speakers or clips of each")
-    summary = {
-        corpus: {
-            label: {
-                name: dataclasses.asdict(one) if isinstance(one, Figure) else one
-                for name, one in row.items()
-            }
-            for label, row in told.items()
-        }
-        for corpus, told in found.items()
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n")
+        raise EmoconvError(
+            f"{store.folder}: nothing to probe; needed is a corpus with two speakers of {FOLDS} "
+            "clips, or with two emotions that several speakers have"
+        )
+    save(out, found)
     return found
 
 
@@ -118,7 +107,7 @@ def _corpus(store: FeatureStore, chosen: np.ndarray, corpus: str, seed: int) -> 
     names, counts = np.unique(speaker, return_counts=True)
     labels: dict[str, tuple[np.ndarray, np.ndarray | None, np.ndarray]] = {}
     acted = emotion != ""
-    if len(set(emotion[acted])) > 1 and len(set(speaker[acted])) > 1:
+    if _can_be_told(emotion[acted], speaker[acted]):
         labels["emotion"] = emotion, speaker, acted
     often = np.isin(speaker, names[counts >= FOLDS])
     if len(set(speaker[often])) > 1:
@@ -136,3 +125,12 @@ def _corpus(store: FeatureStore, chosen: np.ndarray, corpus: str, seed: int) -> 
             if told is not None:
                 found[label][name] = told
     return found
+
+
+def _can_be_told(emotion: np.ndarray, speaker: np.ndarray) -> bool:
+    """Tells whether two emotions are left when any fold's speakers are taken away."""
+    speakers = set(speaker)
+    if len(speakers) < 2:
+        return False
+    folds = GroupKFold(min(FOLDS, len(speakers))).split(emotion, groups=speaker)
+    return all(len(set(emotion[kept])) > 1 for kept, _ in folds)

@@ -15,7 +15,6 @@ recogniser that does not lead them is of no use.
 """
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -24,9 +23,7 @@ from tqdm import tqdm
 
 from emoconv_jax.bundles.format import check_mel
 from emoconv_jax.errors import EmoconvError
-from emoconv_jax.evaluation.rows import SUMMARY_FILE
-from emoconv_jax.evaluation.statistics import Figure, correlation_figure, figure
-from emoconv_jax.files import write_text
+from emoconv_jax.evaluation.statistics import Figure, correlation_figure, figure, save
 from emoconv_jax.inference.encoders import EmotionRole
 from emoconv_jax.pipeline.labels import LEVEL_NORMALISED, base_arousal, standard_scores
 from emoconv_jax.pipeline.store import FeatureStore, Utterance
@@ -66,16 +63,24 @@ def evaluate(
         seed: of the resampling.
 
     Returns:
-        CORPUS/SPLIT -> recogniser -> FIGURES -> figure, None where nothing is known.
+        CORPUS/SPLIT -> recogniser -> FIGURES -> figure, None where nothing is known. Of clips that
+        a recogniser was trained on its figures say nothing.
 
     Raises:
-        EmoconvError: no such clip, or a recogniser of another mel.
+        EmoconvError: an unknown split, no such clip, or a recogniser of another mel.
     """
+    held = {u.split for u in store.utterances}
+    for split in splits:
+        if split not in held:
+            raise EmoconvError(
+                f"{store.folder}: split {split!r}: no utterance, allowed are "
+                f"{', '.join(sorted(held))}"
+            )
     for name, recogniser in recognisers.items():
         check_mel(recogniser.mel, store.mel_config, f"{name}: mel", "the features' mel")
     found = {}
     for group in sorted({f"{u.corpus}/{u.split}" for u in store.utterances if u.split in splits}):
-        chosen = store.select(lambda u, group=group: _of(u, group))
+        chosen = store.select(lambda u, group=group: _is_known(u, group))
         if not len(chosen):
             continue
         clips = [store.utterances[int(i)] for i in chosen]
@@ -85,15 +90,7 @@ def evaluate(
         }
     if not found:
         raise EmoconvError(f"{store.folder}: no acted or rated clips in {', '.join(splits)}")
-    summary = {
-        group: {
-            name: {key: one and dataclasses.asdict(one) for key, one in row.items()}
-            for name, row in rows.items()
-        }
-        for group, rows in found.items()
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    write_text(out / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n")
+    save(out, found)
     return found
 
 
@@ -164,6 +161,7 @@ def proxy_of(clips: Sequence[Utterance], speaker: np.ndarray) -> Float[np.ndarra
     return standard_scores(np.array(level), speaker) + standard_scores(np.array(log_f0), speaker)
 
 
-def _of(utterance: Utterance, group: str) -> bool:
+def _is_known(utterance: Utterance, group: str) -> bool:
+    """Tells whether an utterance of CORPUS/SPLIT was acted or rated."""
     known = bool(utterance.emotion) or utterance.rated
     return known and f"{utterance.corpus}/{utterance.split}" == group

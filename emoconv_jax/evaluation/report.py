@@ -60,8 +60,8 @@ OTHERS = {
     "f0_hz": "median F0 (Hz)",
     "f0_range_semitones": "range of F0 (semitones)",
     "pace": "pace over that of the source",
-    "mcd_db": "MCD to a recording of the same words in the emotion asked for (dB)",
-    "f0_error_semitones": "F0 error to that recording (semitones)",
+    "mcd_db": "MCD to recordings of the same words in the emotion asked for, or in all (dB)",
+    "f0_error_semitones": "F0 error to those recordings (semitones)",
 }
 
 
@@ -226,7 +226,7 @@ def _plots(summary: Mapping[str, Any]) -> list[str]:
             axis.set(xlabel="arousal asked for", ylabel=label)
             axis.set_title(HEARER_NAMES[hearer], fontsize=11)
             axis.legend(fontsize=8) if axis.get_legend_handles_labels()[0] else None
-    plots = [_svg(figure), *_prices(systems)]
+    plots = [_svg(figure), *_prices(summary["towards_arousal"])]
     figures, key = systems.get(MODEL, {}), "mix_heard_{}_equal_level_{:g}"
     if any(key.format("own", value) in figures for value in STRENGTHS):
         figure = Figure(figsize=(5.5, 4), layout="constrained")
@@ -244,6 +244,8 @@ def _plots(summary: Mapping[str, Any]) -> list[str]:
 
 def _prices(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Returns what an arousal costs, a point per system: its error against words and voice.
+
+    `systems` are of the way to an arousal alone: no price of another target is counted.
 
     The second recogniser's error where there is one, since the model is conditioned on the first.
     """

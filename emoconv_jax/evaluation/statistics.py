@@ -15,16 +15,22 @@ Tibshirani, An Introduction to the Bootstrap, chapters 13 and 16.
 """
 
 import dataclasses
-from collections.abc import Callable
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from scipy.stats import kendalltau
 
 from emoconv_jax.config import AROUSAL_HIGH, AROUSAL_LOW
+from emoconv_jax.evaluation.rows import SUMMARY_FILE
+from emoconv_jax.files import write_text
 from emoconv_jax.shapes import Float
 
 RESAMPLES = 10_000
 SHARE = 0.95
+FEWEST = 3  # two points always lie on a line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,19 +110,24 @@ def correlation_figure(
         seed: of the resampling.
 
     Returns:
-        The figure; None where values do not differ.
+        The figure; None where values do not differ or fewer than FEWEST utterances have all of
+        them. Those that lack one are left out.
     """
-    x, others = np.asarray(x, np.float64), [y] if less is None else [y, less]
-    if min(np.ptp(values) if len(values) else 0.0 for values in (x, *others)) == 0:
+    columns = [np.asarray(one, np.float64) for one in ((x, y) if less is None else (x, y, less))]
+    known = np.isfinite(columns).all(axis=0)
+    x, *others = (one[known] for one in columns)
+    if len(x) < FEWEST or min(np.ptp(values) for values in (x, *others)) == 0:
         return None
-    drawn = np.random.default_rng(seed).integers(0, len(x), (RESAMPLES, len(x)))
 
     def lead(rows: np.ndarray) -> np.ndarray:
-        r = [_correlations(x[rows], np.asarray(values)[rows]) for values in others]
+        r = [_correlations(x[rows], values[rows]) for values in others]
         return r[0] if less is None else r[0] - r[1]
 
-    resampled = np.concatenate([lead(rows) for rows in np.split(drawn, RESAMPLES // 1000)])
-    low, high = np.nanquantile(resampled, [(1 - SHARE) / 2, (1 + SHARE) / 2])
+    generator, resampled = np.random.default_rng(seed), []
+    for begin in range(0, RESAMPLES, 1000):  # bounds the memory
+        size = min(1000, RESAMPLES - begin), len(x)
+        resampled.append(lead(generator.integers(0, len(x), size)))
+    low, high = np.nanquantile(np.concatenate(resampled), [(1 - SHARE) / 2, (1 + SHARE) / 2])
     value = float(lead(np.arange(len(x))[None])[0])
     return Figure(value, float(low), float(high), len(x))
 
@@ -238,3 +249,15 @@ def arousal_errors(
     """
     error = (heard - asked[None]) / (AROUSAL_HIGH - AROUSAL_LOW)
     return np.square(error).mean(axis=1), np.abs(error).mean(axis=1)
+
+
+def save(out: pathlib.Path, found: Mapping[str, Any]) -> None:
+    """Writes figures to `summary.json` of a folder, which is made if absent.
+
+    Args:
+        out: the folder.
+        found: figures in any nesting of names, None where there is none.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(found, default=dataclasses.asdict, indent=1, allow_nan=False)
+    write_text(out / SUMMARY_FILE, text + "\n")

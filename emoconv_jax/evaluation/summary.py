@@ -41,7 +41,8 @@ def summarise(rows: Sequence[Row], voices: Mapping[str, Voices], seed: int = 0) 
         seed: of the resampling.
 
     Returns:
-        systems: system -> corpus or "all" -> figure; paired: yardstick -> figure -> comparison of
+        systems: system -> corpus or "all" -> figure; towards_arousal: system -> figure, of the way
+        to an arousal alone and of what has no target; paired: yardstick -> figure -> comparison of
         the model with it; real_voices: encoder -> what it says of real clips. JSON-ready.
     """
     by_system: dict[str, list[Row]] = collections.defaultdict(list)
@@ -56,8 +57,14 @@ def summarise(rows: Sequence[Row], voices: Mapping[str, Voices], seed: int = 0) 
         systems[name] = {"all": _figures(figures, None, corpora, seed)}
         for corpus in sorted({row.corpus for row in by_system[name]}):
             systems[name][corpus] = _figures(figures, corpus, corpora, seed)
+    prices = {
+        name: _figures(_values([row for row in own if row.what in ("", AROUSAL)], voices), None,
+                       corpora, seed)
+        for name, own in by_system.items()
+    }  # fmt: skip
     return {
         "systems": systems,
+        "towards_arousal": prices,
         "paired": {
             name: _compared(_values(towards, voices), values[name], seed)
             for name in values

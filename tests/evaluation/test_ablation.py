@@ -1,9 +1,13 @@
 """The ablation: what its runs differ by, its figures by hand, and all of it on a tiny store."""
 
 import dataclasses
+import json
+import pathlib
+import signal
 
 import numpy as np
 import pytest
+from tiny_bundle import CONFIG, make_bundle
 from tiny_store import entries
 
 from emoconv_jax.cli.main import main
@@ -18,7 +22,6 @@ from emoconv_jax.evaluation.ablation import (
     Settings,
     training_of,
 )
-from emoconv_jax.inference.encoders import EmotionRole
 from emoconv_jax.pipeline.store import FeatureStore, write_array, write_index
 
 
@@ -51,8 +54,9 @@ def test_figures_of_a_constant_answer_are_the_papers():
         "tau": 0.0,
         "slope": 0.0,
     }
-    assert found == pytest.approx(wanted) and list(found) == list(FIGURES)
-    assert np.isnan(list(ablation.figures(heard[1:2]).values())).all()
+    assert found == pytest.approx(wanted | {"clips": 2}) and list(found) == list(FIGURES)
+    nothing = ablation.figures(heard[1:2])
+    assert nothing.pop("clips") == 0 and np.isnan(list(nothing.values())).all()
 
 
 def test_the_judge_hears_all_at_the_loudness_of_the_source():
@@ -96,19 +100,46 @@ def store(tmp_path) -> FeatureStore:
     return FeatureStore(folder)
 
 
-def test_runs_are_measured_once_and_kept(store, bundle_folder, tmp_path):
-    judge, out = EmotionRole.from_bundle(bundle_folder), tmp_path / "out"
-    settings = Settings(
-        str(bundle_folder), width=8, frames=16, batch=8, steps=2, clips=1, solver_steps=2, seeds=1
-    )
+SMALL = {"width": 8, "frames": 16, "batch": 8, "clips": 1, "solver_steps": 2, "seeds": 1}
+
+
+@pytest.fixture
+def judge(tmp_path) -> pathlib.Path:
+    return make_bundle(tmp_path / "judge", dataclasses.replace(CONFIG, name="judge"))
+
+
+def test_runs_are_measured_once_and_kept(store, bundle_folder, judge, tmp_path):
+    out, settings = tmp_path / "out", Settings(str(bundle_folder), steps=2, **SMALL)
     parts = store, judge, out, settings, ["velocity"]
     first = ablation.measure(*parts, log=lambda _: None)
     assert [row.guidance for row in first] == list(GUIDANCES)
     assert all(np.isfinite(row.figures["l_abs"]) for row in first)
     assert ablation.measure(*parts, log=lambda _: pytest.fail("trained again")) == first
-    other = dataclasses.replace(settings, steps=3)
-    with pytest.raises(EmoconvError, match="other settings"):
-        ablation.measure(store, judge, out, other)
+    told = json.loads((out / "summary.json").read_text())
+    assert [row["figures"] for row in told["rows"]] == [row.figures for row in first]
+    other = make_bundle(tmp_path / "other", dataclasses.replace(CONFIG, name="other"))
+    for changed in ((judge, dataclasses.replace(settings, steps=3)), (other, settings)):
+        with pytest.raises(EmoconvError, match="other settings"):
+            ablation.measure(store, changed[0], out, changed[1])
+
+
+def test_a_run_that_was_stopped_is_not_measured(store, bundle_folder, judge, tmp_path):
+    """By the signal that a cluster sends: training saves and ends without an error."""
+    out, settings = tmp_path / "out", Settings(str(bundle_folder), steps=400, **SMALL)
+
+    def stop(line: str) -> None:
+        if line.startswith("first step"):
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(EmoconvError, match=r"stopped after step \d+ of 400; the same command"):
+        ablation.measure(store, judge, out, settings, ["velocity"], log=stop)
+    assert (out / "rows.jsonl").read_text() == ""
+
+
+def test_the_conditioning_recogniser_cannot_judge(store, bundle_folder, tmp_path):
+    settings = Settings(str(bundle_folder), steps=2, **SMALL)
+    with pytest.raises(EmoconvError, match="conditions the runs, so it cannot judge"):
+        ablation.measure(store, bundle_folder, tmp_path / "out", settings)
 
 
 def test_a_judge_is_needed(capsys):

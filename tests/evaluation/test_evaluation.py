@@ -37,6 +37,7 @@ def clips(tmp_path_factory, speech):
             "path": (ODD, "1.wav")[i],
             "split": "test",
             "speaker": "ann",
+            "emotion": ("sad", "happy")[i],
             "text": "The queen wore a purple gown and a silver chain.",
         },
     )
@@ -106,6 +107,22 @@ def test_rows_sounds_and_a_page_that_needs_nothing_else(clips, converter, judges
     assert (tmp_path / "o" / ROWS_FILE).read_bytes() == before
     with pytest.raises(EmoconvError, match="use a fresh folder"):
         evaluation(clips, converter, judges, tmp_path / "o", request={"steps": 2}).run()
+
+
+@pytest.mark.slow
+def test_an_emotion_is_compared_with_the_recording_of_it(clips, converter, judges, tmp_path):
+    """The two clips are the same speech, one .5 and one .8 as loud: the source is next to nothing
+    away from its counterpart, whose emotion alone has a distance."""
+    one = evaluation(
+        clips, converter, judges, tmp_path / "o", what=("emotions",), systems=("source",)
+    )
+    rows = one.run()
+    [index] = one.chosen
+    other = {"sad": "happy", "happy": "sad"}[clips[0].utterances[index].emotion]
+    compared = {row.emotion: row.figures for row in rows if "mcd_db" in row.figures}
+    assert set(compared) == {"", other}
+    assert compared[""]["mcd_db"] < 0.5 < compared[other]["mcd_db"]
+    assert compared[""]["f0_error_semitones"] == pytest.approx(0, abs=0.3)
 
 
 def test_trials_are_all_levels_all_emotions_and_the_mixes_of_the_turn():

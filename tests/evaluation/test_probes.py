@@ -1,5 +1,6 @@
 """What probes find: all where it was put, nothing where there is noise."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -63,6 +64,13 @@ def test_a_label_that_tells_the_speaker_alone_is_not_found_in_other_speakers():
 def test_what_cannot_be_probed_is_left_out_or_refused(tmp_path):
     unnamed = make_store(tmp_path / "unnamed", emotions=("",))
     assert set(probes.evaluate(unnamed, tmp_path / "out")["made"]) == {"speaker"}
+    habits = make_store(tmp_path / "habits", ("ann", "bea"), ("sad",))
+    habits.utterances[-EACH:] = [
+        dataclasses.replace(clip, emotion="happy") for clip in habits.utterances[-EACH:]
+    ]  # each speaker has one emotion: without either a probe has but one to learn
+    assert set(probes.evaluate(habits, tmp_path / "out")["made"]) == {"speaker"}
     alone = make_store(tmp_path / "alone", speakers=("ann",))
-    with pytest.raises(EmoconvError, match="no corpus with 5 speakers or clips of each"):
+    with pytest.raises(
+        EmoconvError, match="nothing to probe; needed is a corpus with two speakers"
+    ):
         probes.evaluate(alone, tmp_path / "out")

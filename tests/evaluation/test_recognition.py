@@ -75,6 +75,9 @@ def test_a_correlation_is_scipys_and_so_is_its_interval():
     lead = correlation_figure(x, y, less=y)
     assert lead is not None and (lead.low, lead.value, lead.high) == (0, 0, 0)
     assert correlation_figure(x, np.ones(300)) is None
+    unknown = np.concatenate([x, [np.nan]]), np.concatenate([y, [5.0]])
+    assert correlation_figure(*unknown) == found  # where one is not known neither counts
+    assert correlation_figure(x[:2], y[:2]) is None
 
 
 @pytest.fixture
@@ -114,16 +117,17 @@ def test_the_command_prints_what_it_writes(store, bundle_folder, tmp_path, capsy
     assert main(["evaluate", *flags, "--features", str(store.folder), "--out", str(out)]) == 0
     told = json.loads((out / "summary.json").read_text())
     assert list(told) == ["made/a", "made/test"]
-    found = told["made/test"][bundle_folder.name]
+    found = told["made/test"][str(bundle_folder)]
     assert found["arousal"]["utterances"] == 3
-    assert told["made/a"][bundle_folder.name]["arousal"] is None  # one clip has no r
+    assert told["made/a"][str(bundle_folder)]["arousal"] is None  # one clip has no r
     row = capsys.readouterr().out.splitlines()[-1]
-    assert row.startswith(
-        f"| made/test | {bundle_folder.name} | {found['accuracy']['value']:.2f} ("
-    )
+    assert row.startswith(f"| made/test | {bundle_folder} | {found['accuracy']['value']:.2f} (")
 
 
 def test_without_acted_or_rated_clips_it_says_so(store, bundle_folder, tmp_path):
     recognisers = {"own": EmotionRole.from_bundle(bundle_folder)}
-    with pytest.raises(EmoconvError, match="no acted or rated clips in validation"):
-        recognition.evaluate(recognisers, store, tmp_path / "out", ["validation"])
+    with pytest.raises(EmoconvError, match=r"split 'tset': no utterance, allowed are a, test$"):
+        recognition.evaluate(recognisers, store, tmp_path / "out", ["a", "tset"])
+    store.utterances[:] = [store.utterances[4]]  # the unnamed one
+    with pytest.raises(EmoconvError, match="no acted or rated clips in test"):
+        recognition.evaluate(recognisers, store, tmp_path / "out", ["test"])

@@ -1,5 +1,6 @@
 """The summary of rows made by hand: what is averaged over what, and what is left out."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -53,9 +54,22 @@ def test_order_slope_and_error_of_arousal(voices):
     assert value(found, "slope_own_equal_level") == pytest.approx(0.375)
     assert value(found, "l_abs_own") == pytest.approx(0.25 * 12 / 42)
     assert value(found, "heard_own_7") == pytest.approx((7 + 5.5) / 2)
+    assert value(found, "l_abs_own_7") == pytest.approx((0 + 1.5 / 6) / 2)
     assert "tau_second" not in found["systems"]["model"]["all"]
     assert found["systems"]["model"]["all"]["tau_own"]["utterances"] == 2
     json.dumps(found, allow_nan=False)
+
+
+def test_the_price_of_an_arousal_counts_no_other_target(voices):
+    """Half of the words are wrong at every arousal, all of them at an emotion."""
+    rows = [
+        dataclasses.replace(one, figures=one.figures | {"word_errors": 1, "words": 2})
+        for one in arousal_rows("model", "0", 1.0)
+    ]
+    rows.append(row("model", "emotions", "happy", word_errors=9, words=9))
+    found = summarise(rows, voices)
+    assert value(found, "wer") == pytest.approx((7 + 9) / (14 + 9))
+    assert found["towards_arousal"]["model"]["wer"]["value"] == pytest.approx(0.5)
 
 
 def test_what_has_no_target_answers_the_same_to_all(voices):
