@@ -11,8 +11,8 @@ seeds, on crops; the running average of the parameters then converts validation 
 arousal 1 to 7, without guidance and with it. A recogniser that no training has used hears the
 log-mels, each at the loudness of its source, since a gain is not an emotion.
 
-Source: Prabhu et al., EmoConv-Diff (arXiv 2309.07828), table 2 and section 4: the reconstruction
-loss is said to help at the ends of the scale.
+Source: the losses and their ablation Prabhu et al., EmoConv-Diff (arXiv 2309.07828), who find that
+reconstruction helps at the ends of the scale.
 """
 
 import dataclasses

@@ -50,25 +50,25 @@ def summarise(rows: Sequence[Row], voices: Mapping[str, Voices], seed: int = 0) 
         by_system[row.system].append(row)
     values = {name: _values(own, voices) for name, own in by_system.items()}
     corpora = {row.clip: row.corpus for row in rows}
-    # the yardsticks know no emotions: compared is what both do, the way to an arousal
-    towards = [row for row in by_system[MODEL] if row.what == AROUSAL]
+    # the yardsticks know no emotions: compared is what all do, the way to an arousal
+    alone = {
+        name: _values([row for row in own if row.what in ("", AROUSAL)], voices)
+        for name, own in by_system.items()
+    }
     systems: dict[str, Table] = {}
     for name, figures in values.items():
         systems[name] = {"all": _figures(figures, None, corpora, seed)}
         for corpus in sorted({row.corpus for row in by_system[name]}):
             systems[name][corpus] = _figures(figures, corpus, corpora, seed)
-    prices = {
-        name: _figures(_values([row for row in own if row.what in ("", AROUSAL)], voices), None,
-                       corpora, seed)
-        for name, own in by_system.items()
-    }  # fmt: skip
     return {
         "systems": systems,
-        "towards_arousal": prices,
+        "towards_arousal": {
+            name: _figures(figures, None, corpora, seed) for name, figures in alone.items()
+        },
         "paired": {
-            name: _compared(_values(towards, voices), values[name], seed)
-            for name in values
-            if name != MODEL and towards
+            name: _compared(alone[MODEL], figures, seed)
+            for name, figures in alone.items()
+            if name != MODEL and alone.get(MODEL)
         },
         "real_voices": {name: _real(one) for name, one in voices.items()},
     }
