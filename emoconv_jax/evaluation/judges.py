@@ -121,10 +121,10 @@ class Judges:
         return figures
 
     def _words(self, audio: np.ndarray, text: str, language: str) -> Figures:
-        wanted = words(text)
+        wanted = words(text, language)
         if self._whisper is None or not wanted:
             return {}
-        found = words(self._whisper(audio, self.rate_hz, language))
+        found = words(self._whisper(audio, self.rate_hz, language), language)
         return {
             "words": len(wanted),
             "word_errors": edits(wanted, found),
