@@ -1,9 +1,18 @@
 """Banks: the target embedding of each arousal level and each emotion.
 
-Rule (EmoConv-Diff, section 2.3: the mean over the "top 20 %" samples of an arousal; the ranking is
-ours): for level c rank the utterances by |label - c| + |prediction - c|, keep
-max(20, 20 % of those whose label rounds to c) and average. An emotion's bank is the mean over its
-utterances (EmoMix, section 2.2).
+Rule: EmoConv-Diff (section 2.3) takes the mean over the "top 20 %" samples of an arousal. Ours
+ranks the utterances by d = (|label - c| + |prediction - c|) / 2, keeps the nearest 20 % for level c
+(at least 20), and takes the value at c of a straight line through them:
+
+    (1) w_i = (1 - (d_i / h)^3)^3, h the distance of the farthest that is kept
+    (2) x_i = (label_i + prediction_i) / 2, which the embeddings e_i are regressed on with weights w
+    (3) bank(c) = e_mean + slope (c - x_mean)
+
+since at the ends of the scale all samples lie on one side: the mean of the nearest to 1 sounds like
+the mean of the nearest to 2. An emotion's bank is the mean over its utterances (EmoMix, section
+2.2).
+
+Source of (1) to (3): locally weighted regression, Cleveland (JASA 74(368), 1979).
 
 A condition's name, anywhere in a request, is an emotion of the bundle; "arousal X", X any number in
 1..7; "null", no emotion; "source", what is heard in the source; or "reference", what is heard in
@@ -30,6 +39,7 @@ LEVELS = tuple(range(int(AROUSAL_LOW), int(AROUSAL_HIGH) + 1))
 LEVEL_NAMES = tuple(f"arousal/{level}" for level in LEVELS)
 SHARE = 0.2
 FEWEST = 20
+LEAST_SPREAD = 1e-4  # variance of arousal that a slope can be told from
 NULL = "null"  # the condition that training drops the emotion to: all zeros
 SOURCE, REFERENCE = "source", "reference"
 HEARD = (SOURCE, REFERENCE)
@@ -154,10 +164,10 @@ class Banks:
         return ((1 - part) * below + part * above).astype(np.float32)
 
 
-def chosen_for_level(
+def nearest_to_level(
     labels: Float[np.ndarray, " u"], predictions: Float[np.ndarray, " u"], level: float | int
-) -> Int[np.ndarray, " chosen"]:
-    """Returns the utterances that make a level's bank.
+) -> tuple[Int[np.ndarray, " chosen"], Float[np.ndarray, " chosen"]]:
+    """Returns the utterances that make a level's bank, and their weights, eq. 1.
 
     Args:
         labels: arousal on 1..7.
@@ -165,11 +175,38 @@ def chosen_for_level(
         level: of the bank.
 
     Returns:
-        Indices, best first.
+        Indices, best first, and weights that sum to 1.
     """
-    distance = np.abs(labels - level) + np.abs(predictions - level)
-    near = int(np.sum(np.floor(labels + 0.5) == level))
-    return np.argsort(distance, kind="stable")[: max(FEWEST, round(SHARE * near))]
+    distance = (np.abs(labels - level) + np.abs(predictions - level)) / 2
+    chosen = np.argsort(distance, kind="stable")[: max(FEWEST, round(SHARE * len(labels)))]
+    found = distance[chosen]
+    # a little wider than the farthest, which counts too where all are equally far
+    weights = (1 - (found / (1.001 * found[-1] + 1e-9)) ** 3) ** 3
+    return chosen, weights / weights.sum()
+
+
+def at_level(
+    embeddings: Float[np.ndarray, "u e"],
+    arousal: Float[np.ndarray, " u"],
+    weights: Float[np.ndarray, " u"],
+    level: float | int,
+) -> Float[np.ndarray, " e"]:
+    """Returns what a weighted straight line through embeddings has at a level, eq. 3.
+
+    Args:
+        embeddings: of the utterances.
+        arousal: of each; where all have the same, the mean is all that can be said.
+        weights: of each, with the sum 1.
+        level: of the bank.
+
+    Returns:
+        The embedding.
+    """
+    middle, mean = weights @ arousal, weights @ embeddings
+    off = weights * (arousal - middle)
+    spread = off @ (arousal - middle)
+    slope = off @ embeddings / spread if spread > LEAST_SPREAD else np.zeros_like(mean)
+    return mean + slope * (level - middle)
 
 
 def build(
@@ -197,17 +234,17 @@ def build(
     rated = np.flatnonzero(labels >= AROUSAL_LOW)
     if not len(rated):
         raise EmoconvError("banks: no utterance has an arousal, some of each level are needed")
-    groups = {
-        f"arousal/{c}": rated[chosen_for_level(labels[rated], predictions[rated], c)]
-        for c in LEVELS
-    }
+    vectors, groups = {}, {}
+    for level in LEVELS:
+        chosen, weights = nearest_to_level(labels[rated], predictions[rated], level)
+        rows = groups[f"arousal/{level}"] = rated[chosen]
+        arousal = (labels[rows] + predictions[rows]) / 2
+        vectors[f"arousal/{level}"] = at_level(embeddings[rows], arousal, weights, level)
     for name in sorted(set(emotions) - {""}):
-        groups[f"emotion/{name}"] = np.flatnonzero(np.array(emotions) == name)
+        rows = groups[f"emotion/{name}"] = np.flatnonzero(np.array(emotions) == name)
+        vectors[f"emotion/{name}"] = embeddings[rows].mean(axis=0, dtype=np.float64)
     return Banks(
-        {
-            name: embeddings[rows].mean(axis=0, dtype=np.float64).astype(np.float32)
-            for name, rows in groups.items()
-        },
+        {name: vector.astype(np.float32) for name, vector in vectors.items()},
         {
             name: {"utterances": len(rows), "speakers": sorted({speakers[int(i)] for i in rows})}
             for name, rows in groups.items()

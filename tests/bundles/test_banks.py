@@ -7,9 +7,10 @@ from safetensors.numpy import load_file, save_file
 from emoconv_jax.bundles.banks import (
     BANKS_FILE,
     Banks,
+    at_level,
     build,
-    chosen_for_level,
     load_banks,
+    nearest_to_level,
     save_banks,
 )
 from emoconv_jax.errors import EmoconvError, UsageError
@@ -17,28 +18,44 @@ from emoconv_jax.errors import EmoconvError, UsageError
 WIDTH = 3
 
 
-def test_the_nearest_to_a_level_by_label_and_prediction_are_chosen_best_first():
-    """150 utterances labelled 3 +- .4 round to 3; 20 % of them are 30."""
+def test_the_nearest_fifth_by_label_and_prediction_is_chosen_best_first():
+    """150 utterances labelled 2.6 to 3.4 and 100 labelled 6: a fifth of all is 50."""
     labels = np.concatenate([np.linspace(2.6, 3.4, 150), np.full(100, 6.0)])
     predictions = np.concatenate([np.tile([2.0, 3.0, 5.0], 50), np.full(100, 6.0)])
-    chosen = chosen_for_level(labels, predictions, 3.0)
-    # Those predicted 3.0 (every third, from the second) are 0 + |label - 3| away, the rest 1 more:
-    # the 30 nearest are the middle 30 of these 50.
-    predicted_right = np.arange(1, 150, 3)
-    expected = sorted(predicted_right, key=lambda i: (round(abs(labels[i] - 3), 9), i))[:30]
-    assert len(chosen) == 30
-    assert set(chosen) == set(expected)
-    distance = np.abs(labels[chosen] - 3) + np.abs(predictions[chosen] - 3)
+    chosen, weights = nearest_to_level(labels, predictions, 3.0)
+    # Those predicted 3.0 (every third, from the second) are |label - 3| / 2 <= .2 away, all others
+    # at least 1 / 2.
+    assert set(chosen) == set(range(1, 150, 3))
+    distance = (np.abs(labels[chosen] - 3) + np.abs(predictions[chosen] - 3)) / 2
     assert (np.diff(distance) >= -1e-12).all()
+    tricube = (1 - (distance / distance.max()) ** 3) ** 3
+    np.testing.assert_allclose(weights, tricube / tricube.sum(), atol=1e-3)
 
 
 def test_at_least_twenty_are_chosen_where_a_fifth_is_fewer():
-    """12 of 100 round to 7: a fifth of them would be 2."""
-    labels = np.concatenate([np.full(12, 6.8), np.linspace(1, 6.4, 88)])
-    chosen = chosen_for_level(labels, labels, 7.0)
-    assert len(chosen) == 20
-    assert set(range(12)) <= set(chosen.tolist())
-    assert set(chosen.tolist()) - set(range(12)) == set(range(92, 100))  # the 8 highest others
+    """A fifth of 50 would be 10."""
+    labels = np.linspace(1, 7, 50)
+    chosen, _ = nearest_to_level(labels, labels, 7.0)
+    assert set(chosen.tolist()) == set(range(30, 50))
+
+
+def test_a_level_at_the_end_of_the_scale_is_no_mean_of_those_on_one_side():
+    """The embedding is a straight line in the arousal: so is the bank, up to the ends, eq. 3."""
+    labels = np.linspace(1.5, 6.5, 300)
+    made = build(np.outer(labels, [1.0, -2.0, 0.5]), labels, labels, [""] * 300, ["x"] * 300)
+    for level in range(1, 8):
+        expected = level * np.array([1.0, -2.0, 0.5])
+        np.testing.assert_allclose(made.vectors[f"arousal/{level}"], expected, rtol=1e-5)
+
+
+def test_the_line_is_numpys_weighted_fit():
+    generator = np.random.default_rng(0)
+    arousal, embeddings = generator.uniform(1, 3, 40), generator.normal(size=(40, 2))
+    weights = generator.uniform(0.1, 1, 40)
+    found = at_level(embeddings, arousal, weights / weights.sum(), 1.0)
+    for column, value in zip(embeddings.T, found, strict=True):
+        line = np.polyfit(arousal, column, 1, w=np.sqrt(weights))  # it squares them
+        assert value == pytest.approx(np.polyval(line, 1.0))
 
 
 def test_ratings_without_a_name_make_levels_and_names_without_a_rating_make_emotions():
@@ -58,13 +75,6 @@ def test_ratings_without_a_name_make_levels_and_names_without_a_rating_make_emot
         build(np.ones((3, WIDTH)), np.full(3, -1.0), np.ones(3), ["sad"] * 3, ["x"] * 3)
 
 
-def test_a_half_rounds_up():
-    """Labels of 2.5 count for level 3 (method: those whose label rounds to c)."""
-    labels = np.full(200, 2.5)
-    assert len(chosen_for_level(labels, labels, 3.0)) == 40
-    assert len(chosen_for_level(labels, labels, 2.0)) == 20
-
-
 def made() -> Banks:
     """Returns the banks of 280 utterances whose embedding is (label, index, 1)."""
     labels = np.repeat(np.arange(1.0, 8.0), 40)
@@ -74,14 +84,14 @@ def made() -> Banks:
     return build(embeddings, labels, labels, emotions, speakers)
 
 
-def test_banks_are_means_over_the_chosen_and_name_their_speakers():
+def test_banks_of_whole_levels_are_means_over_these_and_name_their_speakers():
     banks = made()
-    # Every level has 40 exact utterances; the first 20 of them (a fifth would be 8).
+    # A fifth of 280 is 56: all 40 of a level, and 16 of the next at the very edge, where (1) is 0.
     first = 40 * 4
-    expected = [5.0, first + 9.5, 1.0]
-    np.testing.assert_allclose(banks.vectors["arousal/5"], expected)
+    expected = [5.0, first + 19.5, 1.0]
+    np.testing.assert_allclose(banks.vectors["arousal/5"], expected, rtol=1e-3)
     assert banks.made_from["arousal/5"] == {
-        "utterances": 20,
+        "utterances": 56,
         "speakers": ["s0", "s1", "s2", "s3"],
     }
     np.testing.assert_allclose(banks.emotion("calm"), [2.0, 59.5, 1.0])  # labels 1, 2, 3
