@@ -41,6 +41,7 @@ TRAINEES = {
         "emotion_dropout": 0.0,
         "speaker_dropout": 0.0,
         "bank_share": 0.0,
+        "speaker_share": 0.0,
     },
 }
 get_config = runs_of(TRAINEES)

@@ -171,8 +171,8 @@ class TrainingConfig:
         validation: the split that is only watched.
         batch: examples per step.
         frames: of a crop.
-        crop: "random", every example a crop of `frames`, or "whole", batches of whole utterances of
-            similar length, of which only those beyond `frames` are cropped.
+        crop: "random", every example a crop of `frames`, or "whole", batches of utterances of
+            similar length, cropped beyond `frames`.
         reader: "plain" or "tensorflow" (tf.data); the batches are the same.
         steps: in all; the learning rate falls to zero along a cosine over them.
         learning_rate: of Adam, after the warm-up.
@@ -181,25 +181,23 @@ class TrainingConfig:
         ema: decay of the averaged parameters.
         seed: of initial parameters, order, crops and every draw of the step.
         loss: "tweedie" (L_s + lambda_t L_m(X0_hat)), "score" (L_s) or "xt" (L_s + L_m(X_t)).
-        style_weight: of EmoMix's style loss, 0 for none. A run prints both terms unweighted: the
-            weighted one should begin at a tenth of L_s.
+        style_weight: of EmoMix's style loss, 0 for none; weighted, it should begin at L_s / 10.
         style_recogniser: the bundle whose recogniser judges the style.
         emotion_dropout: share of examples that see no emotion, for guidance against none.
         speaker_dropout: share of examples that see no speaker, drawn apart from the emotion.
-        bank_share: share of examples that see not their own emotion embedding but the bank's, the
-            mean over many voices, which is all that a conversion has. An own embedding also tells
-            the voice, and a network that reads it there does not listen to the d-vector.
+        bank_share: share of examples that see a bank in place of their own emotion embedding: all
+            that a conversion has. In its own a network would also hear the voice.
+        speaker_share: share of examples that see the d-vector of another clip of their speaker, as
+            a conversion's is of another emotion. In its own a network would also hear the emotion.
         gain_db: the recogniser hears each example louder or softer by up to this.
         masked_bands: the recogniser loses up to this many neighbouring mel bins per example.
         compute: "float32" or "bfloat16", what the network computes in; parameters, statistics,
             losses and updates are float32 in both.
         accumulate: micro-batches that a step is computed in, one after the other; the update is
             that of the whole batch.
-        remat: computes activations again on the way back instead of keeping them: less memory,
-            about a third more time.
+        remat: computes activations again on the way back: less memory, a third more time.
         parallel: "jit" or "pmap", how a step is spread over devices; the update is the same.
-        shard_state: divides parameters and optimiser state over the devices instead of copying
-            them to each (jit only).
+        shard_state: divides parameters and optimiser state over the devices (jit only).
     """
 
     trainee: str
@@ -222,6 +220,7 @@ class TrainingConfig:
     emotion_dropout: float = 0.1
     speaker_dropout: float = 0.1
     bank_share: float = 0.5
+    speaker_share: float = 1.0
     gain_db: float = 12.0
     masked_bands: int = 12
     compute: str = "float32"
@@ -312,6 +311,7 @@ TRAINING_LIMITS = {
     "speaker_dropout": (0, 1),
     "accumulate": (1, 1 << 20),
     "bank_share": (0, 1),
+    "speaker_share": (0, 1),
     "gain_db": (0, 60),
     "masked_bands": (0, 79),
 }

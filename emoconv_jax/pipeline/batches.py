@@ -5,6 +5,7 @@ slice of them is read. Nothing but the step needs storing to resume, and every s
 `pipeline.readers` calls `Batches.at` ahead of its use.
 """
 
+import collections
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from emoconv_jax.pipeline.phones import UNALIGNED
 from emoconv_jax.pipeline.store import FeatureStore
 from emoconv_jax.shapes import Float, Int
 
-CROP, BANK = 0, 1  # columns of `order.draws`
+CROP, BANK, OTHER, WHICH = range(4)  # columns of `order.draws`
 
 
 class Batch(NamedTuple):
@@ -30,7 +31,7 @@ class Batch(NamedTuple):
         mask: 1 on real frames.
         index: position of each example in the global batch.
         average_voice: the target (average-voice encoder) or Y (score network).
-        speaker: d-vectors.
+        speaker: d-vectors, of these or of other clips of the speakers.
         emotion: embeddings of the recogniser, or of the banks.
         emotion_label: index into the vocabulary, -1 unknown.
         arousal_label: 1..7, -1 unknown.
@@ -79,6 +80,7 @@ class Batches:
         crop: str = "random",
         banks: Banks | None = None,
         bank_share: float = 0.0,
+        speaker_share: float = 0.0,
         host: int = 0,
         hosts: int = 1,
     ):
@@ -95,6 +97,8 @@ class Batches:
                 of similar length, of which only those beyond `frames` are cropped.
             banks: what stands in for an utterance's own emotion embedding.
             bank_share: how often it does, 0 to 1.
+            speaker_share: how often an utterance sees the d-vector of another one of its speaker's
+                in the selection, 0 to 1.
             host: which slice this process reads.
             hosts: how many processes share a batch.
 
@@ -105,7 +109,8 @@ class Batches:
             raise UsageError(f"batch: found {batch}, expected a multiple of the {hosts} hosts")
         self.store, self.selection, self.trainee = store, selection, trainee
         self.batch, self.seed = batch, seed
-        self.banks, self.bank_share = banks, bank_share
+        self.banks, self.bank_share, self.speaker_share = banks, bank_share, speaker_share
+        self._clips = _by_speaker(store, selection)
         self.part = range(batch * host // hosts, batch * (host + 1) // hosts)
         self._lengths = np.array([store.utterances[i].frames for i in selection], dtype=np.int64)
         settings = {"batch": batch, "frames": frames, "seed": seed}
@@ -177,7 +182,7 @@ class Batches:
             return batch._replace(average_voice=average_voice_target(phones, table))
         return batch._replace(
             average_voice=self._stack("average_voice", stretches, 0.0),
-            speaker=np.asarray(self.store.array("speaker"))[indices],
+            speaker=self._speakers(indices, stretches.draws),
             emotion=self._emotions(indices, stretches.draws[:, BANK]),
         )
 
@@ -204,6 +209,16 @@ class Batches:
                 embeddings[row] = banks.arousal(min(utterance.arousal, AROUSAL_HIGH))
         return embeddings
 
+    def _speakers(self, indices: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+        """Returns each utterance's own d-vector or, where drawn, that of another of its speaker."""
+        read = indices.copy()
+        for row in np.flatnonzero(drawn[:, OTHER] < self.speaker_share):
+            clips = self._clips[self.store.utterances[indices[row]].speaker]
+            others = clips[clips != indices[row]]
+            if len(others):
+                read[row] = others[int(drawn[row, WHICH] * len(others))]
+        return np.asarray(self.store.array("speaker"))[read]
+
     def _stack(
         self, name: str, stretches: Stretches, pad: float | int, dtype: type = np.float32
     ) -> np.ndarray:
@@ -219,3 +234,11 @@ class Batches:
             out[place, stop - start :] = pad
         assert out is not None  # a host reads one example at least
         return out
+
+
+def _by_speaker(store: FeatureStore, selection: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the utterances of each speaker in a selection."""
+    clips: dict[str, list[int]] = collections.defaultdict(list)
+    for index in selection.tolist():
+        clips[store.utterances[index].speaker].append(index)
+    return {speaker: np.array(indices) for speaker, indices in clips.items()}

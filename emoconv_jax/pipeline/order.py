@@ -7,7 +7,7 @@ used, whose values its definition fixes; what NumPy makes of them (`Generator.pe
 
     order of an epoch's utterances    (i, epoch), one word per utterance
     order of an epoch's groups        (i, epoch), one word per group
-    draws of an example               (position), four words: crop, bank and two that are free
+    draws of an example               (position), four words: crop, bank, and two for the d-vector
 
 where `position = step * batch + place` counts examples from the run's beginning.
 

@@ -92,6 +92,7 @@ def training_batches(config: TrainingConfig, store: FeatureStore, selection: np.
         crop=config.crop,
         banks=banks_of(store) if share else None,
         bank_share=share,
+        speaker_share=config.speaker_share,
         host=jax.process_index(),
         hosts=jax.process_count(),
     )
@@ -110,7 +111,8 @@ def validation_batches(config: TrainingConfig, store: FeatureStore) -> Batches |
     selection = choose(store, config, (config.validation,))
     if not len(selection):
         return None
-    watched = dataclasses.replace(config, seed=VALIDATION_SEED, crop="random", bank_share=0.0)
+    own = {"bank_share": 0.0, "speaker_share": 0.0}
+    watched = dataclasses.replace(config, seed=VALIDATION_SEED, crop="random", **own)
     return training_batches(watched, store, selection)
 
 

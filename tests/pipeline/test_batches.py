@@ -219,3 +219,31 @@ def test_banks_stand_in_for_the_share_that_was_asked(numbered):
                 seen["emotion"] += 1
     assert abs(seen["arousal"] - 175) < 50  # standard deviation 11
     assert abs(seen["emotion"] - 175) < 50
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_the_d_vector_is_of_another_clip_of_the_speaker_as_often_as_was_asked(numbered, share):
+    """Utterance 9 is left out: nobody may see what is not drawn from."""
+    selection = np.arange(9)
+    vectors = np.asarray(numbered.array("speaker"))
+    made = Batches(
+        numbered, selection, "score_network", batch=9, frames=16, seed=0, speaker_share=share
+    )
+    others = {
+        i: [j for j in selection if j != i and numbered.utterances[j].speaker == u.speaker]
+        for i, u in enumerate(numbered.utterances[:9])
+    }
+    assert any(others.values())
+    seen = collections.defaultdict(collections.Counter)
+    for step in range(100):
+        batch = made.at(step)
+        for i, vector in zip(owners(batch), batch.speaker, strict=True):
+            (j,) = (j for j in range(10) if np.array_equal(vectors[j], vector))
+            seen[i][int(j)] += 1
+    for i, counted in seen.items():
+        assert set(counted) <= {i, *others[i]}
+        of_others = sum(counted[j] for j in others[i]) / counted.total()
+        expected = share if others[i] else 0.0
+        assert abs(of_others - expected) < 0.2  # standard deviation .05
+        if share == 1.0:  # none of them is left out
+            assert not others[i] or set(counted) == set(others[i])

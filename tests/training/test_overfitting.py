@@ -57,6 +57,7 @@ def test_the_score_network_learns_a_batch_with_its_noise_tenfold(store):
         emotion_dropout=0.0,
         speaker_dropout=0.0,
         bank_share=0.0,
+        speaker_share=0.0,
     )
     losses = (metrics["score"] for _, _, metrics in learn(config, store))
     first = next(losses)
