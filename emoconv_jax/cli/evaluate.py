@@ -1,13 +1,11 @@
 """Measures conversions of held-out speech: does the emotion arrive, does the voice stay.
 
-usage: emoconv evaluate --features FEATURES --corpora DIR --out DIR [--what arousal]
-                        [--bundle BUNDLE] [--split test] [--limit 48] [--steps N]
-                        [--solver NAME] [--spacing NAME] [--latent source] [--start T]
-                        [--guidance W] [--seed 0]
-       emoconv evaluate --what mixes [--mixed_in happy,angry,sad] [--each 1] ...
-       emoconv evaluate --what levels ...
-       emoconv evaluate --what full [--second BUNDLE] [--trials arousal,emotions,mixes]
-                        [--yardsticks source,copy_synthesis,average_voice,signal,level] ...
+usage: emoconv evaluate --features FEATURES --corpora DIR --out DIR [--second BUNDLE]
+                        [--bundle BUNDLE] [--split test] [--limit 40] [--seed 0]
+                        [--trials arousal,emotions,mixes] [--mixed_in happy,angry,sad] [--each 1]
+                        [--yardsticks source,copy_synthesis,average_voice,signal,level]
+                        [--steps N] [--solver NAME] [--spacing NAME] [--latent source] [--start T]
+                        [--guidance W]
        emoconv evaluate --what recognisers --features FEATURES --out DIR [--bundle BUNDLE]
                         [--second BUNDLE] [--split validation,test]
        emoconv evaluate --what probes --features FEATURES --out DIR
@@ -15,14 +13,12 @@ usage: emoconv evaluate --features FEATURES --corpora DIR --out DIR [--what arou
                         [--bundle BUNDLE] [--variants score,xt,tweedie,velocity,style]
                         [--train_steps 800] [--seeds 3]
 
-arousal   converts each chosen utterance to arousal 1 and 7: does it rise, does the pitch, whose
-          voice is nearest
-mixes     mixes an emotion into neutral at strength 0, .2, .4, .6, .8: does its probability rise
-levels    converts to arousal 1, 2 ... 7: does the measured one rise with every step
-full      all of it, beside yardsticks: arousal 1 to 7, every emotion, mixes; heard by the bundle's
-          recogniser and by that of --second, by two speaker encoders, Whisper, DNSMOS and
-          DistillMOS, as far as they are installed (extra `evaluate`). A table and report.html
-          with 95 % intervals over utterances, plots and players; report.csv, summary.json
+conversions  (default) converts each chosen utterance to arousal 1, 2 ... 7, to every emotion and to
+          neutral with an emotion mixed in at strength 0, .2, .4, .6, .8, beside yardsticks. They
+          are heard by the bundle's recogniser and by that of --second, by two speaker encoders,
+          Whisper, DNSMOS and DistillMOS, as far as they are installed (extra `evaluate`). A table
+          and report.html with 95 % intervals over utterances, plots and players; report.csv,
+          summary.json
 recognisers  converts nothing: how well the recognisers of --bundle and --second hear emotion and
           arousal of real clips, beside level and F0 alone; of clips that a recogniser was
           trained on its row says nothing
@@ -34,9 +30,10 @@ ablation  trains small score networks by the losses of EmoConv-Diff's ablation, 
           are encoded with --bundle
 
 Only voices that no training has heard are converted. A table is printed, the figures and all rows
-go to the folder of --out; each question needs a folder of its own. An interrupted conversion or
-ablation continues where it was. `mixes` and `levels` convert each utterance 5 and 7 times, `full`
-about 20. --limit, --steps and the flags of a request are of these four.
+go to the folder of --out; each question needs a folder of its own. An interrupted evaluation or
+ablation continues where it was. An utterance takes about 20 conversions and as many yardsticks:
+for a quick look --limit 2 --steps 4 --trials arousal. --limit, --steps and the flags of a request
+are of conversions.
 """
 
 import pathlib
@@ -48,43 +45,8 @@ from emoconv_jax.cli.convert import BUNDLE
 from emoconv_jax.errors import UsageError
 
 REQUEST = ("solver", "steps", "spacing", "latent", "start", "guidance")
-ROWS = {
-    "utterances": ("utterances", "{:.0f}"),
-    "arousal_rises": ("arousal at target 7 above target 1", "{:.0%}"),
-    "arousal_rises_equal_level": ("the same at equal loudness", "{:.0%}"),
-    "voiced_pairs": ("utterances with a pitch at both targets", "{:.0f}"),
-    "f0_rises": ("median F0 at target 7 above target 1, of those", "{:.0%}"),
-    "arousal_low": ("mean measured arousal, target 1", "{:.2f}"),
-    "arousal_high": ("mean measured arousal, target 7", "{:.2f}"),
-    "f0_low_hz": ("mean of median F0, target 1 (Hz)", "{:.0f}"),
-    "f0_high_hz": ("mean of median F0, target 7 (Hz)", "{:.0f}"),
-    "level_low_db": ("mean level, target 1 (dBFS)", "{:.1f}"),
-    "level_high_db": ("mean level, target 7 (dBFS)", "{:.1f}"),
-    "own_speaker_nearest": ("outputs nearest to their own speaker", "{:.0%}"),
-    "own_speaker_nearest_real": ("real emotional clips nearest to their own", "{:.0%}"),
-    "own_speaker_ratio": ("ratio of the two", "{:.2f}"),
-}
-ORDER_ROWS = {
-    "utterances": ("utterances", "{:.0f}"),
-    "series": ("series", "{:.0f}"),
-    "pairs_in_order": ("pairs in order", "{:.0%}"),
-    "pairs_in_order_equal_level": ("the same at equal loudness", "{:.0%}"),
-    "ends_in_order": ("greatest value above the least", "{:.0%}"),
-    "ends_in_order_equal_level": ("the same at equal loudness", "{:.0%}"),
-    "tau": ("Kendall's tau, mean", "{:.2f}"),
-    "tau_low": ("its 95 % interval, from", "{:.2f}"),
-    "tau_high": ("to", "{:.2f}"),
-    "tau_equal_level": ("tau at equal loudness", "{:.2f}"),
-    "tau_low_equal_level": ("its 95 % interval, from", "{:.2f}"),
-    "tau_high_equal_level": ("to", "{:.2f}"),
-}
-MEANS = {
-    "means": ("heard at {}", "{:.2f}"),
-    "means_equal_level": ("heard at {}, equal loudness", "{:.2f}"),
-    "level_db": ("level at {} (dBFS)", "{:.1f}"),
-}
-WHAT = ("arousal", "mixes", "levels", "full", "recognisers", "probes", "ablation")
-OF_FEATURES = ("recognisers", "probes", "ablation")  # which need no recordings
+WHAT = ("conversions", "recognisers", "probes", "ablation")
+OF_FEATURES = WHAT[1:]  # which need no recordings
 TRIALS = ("arousal", "emotions", "mixes")
 YARDSTICKS = ("source", "copy_synthesis", "average_voice", "signal", "level")
 
@@ -102,7 +64,7 @@ def define(flags: absl_flags.FlagValues) -> None:
     absl_flags.DEFINE_enum("what", WHAT[0], WHAT, "the question", flag_values=flags)
     text("bundle", BUNDLE, "the model", flag_values=flags)
     text("split", "test", "which utterances; `recognisers` takes several", flag_values=flags)
-    whole("limit", 48, "utterances at most", 1, flag_values=flags)
+    whole("limit", 40, "utterances at most", 1, flag_values=flags)
     text("solver", None, "as of convert", flag_values=flags)
     whole("steps", None, "of the solver (what suits it)", 1, flag_values=flags)
     text("spacing", None, "of the steps (what suits the solver)", flag_values=flags)
@@ -119,8 +81,8 @@ def define(flags: absl_flags.FlagValues) -> None:
     )
     whole("each", 1, "of them per utterance; they take turns", 1, flag_values=flags)
     text("second", None, "bundle of a recogniser that judges beside the own", flag_values=flags)
-    absl_flags.DEFINE_list("trials", list(TRIALS), "of `full`", flag_values=flags)
-    absl_flags.DEFINE_list("yardsticks", list(YARDSTICKS), "of `full`", flag_values=flags)
+    absl_flags.DEFINE_list("trials", list(TRIALS), "of conversions", flag_values=flags)
+    absl_flags.DEFINE_list("yardsticks", list(YARDSTICKS), "of conversions", flag_values=flags)
     absl_flags.DEFINE_list("variants", [], "of `ablation` (all)", flag_values=flags)
     whole("train_steps", 800, "of a run of `ablation`", 1, flag_values=flags)
     whole("seeds", 3, "runs of each of its variants", 1, flag_values=flags)
@@ -143,29 +105,13 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
         for value in getattr(flags, name):
             if value not in allowed:
                 raise UsageError(f"--{name}: found {value!r}, allowed are {', '.join(allowed)}")
-    if flags.what in OF_FEATURES:
-        answers = {"recognisers": _recognisers, "probes": _probes, "ablation": _ablation}
-        print(answers[flags.what](flags))
-        return 0
-    from emoconv_jax.evaluation import arousal, mixes
-    from emoconv_jax.inference.converter import EmotionConverter
-    from emoconv_jax.pipeline.store import FeatureStore
-
-    parts = (
-        EmotionConverter.from_pretrained(flags.bundle),
-        FeatureStore(pathlib.Path(flags.features)),
-        pathlib.Path(flags.corpora),
-        pathlib.Path(flags.out),
-    )
-    settings = {name: getattr(flags, name) for name in ("split", "limit", "seed", *REQUEST)}
-    if flags.what == "arousal":
-        print(table(arousal.evaluate(*parts, **settings)))
-        return 0
-    if flags.what == "full":
-        print(_full(flags, parts, {name: settings[name] for name in REQUEST}))
-        return 0
-    settings |= {"emotions": flags.mixed_in, "each": flags.each}
-    print(order_table(mixes.evaluate(*parts, what=flags.what, **settings)))
+    answers = {
+        "conversions": _conversions,
+        "recognisers": _recognisers,
+        "probes": _probes,
+        "ablation": _ablation,
+    }
+    print(answers[flags.what](flags))
     return 0
 
 
@@ -232,16 +178,21 @@ def _interval(figure: Any) -> str:
     return f"{figure.value:.2f} ({figure.low:.2f} to {figure.high:.2f})" if figure else ""
 
 
-def _full(flags: absl_flags.FlagValues, parts: tuple, request: dict) -> str:
-    """Runs the whole evaluation and returns its table."""
+def _conversions(flags: absl_flags.FlagValues) -> str:
+    """Converts, listens and returns the table."""
     from emoconv_jax.bundles import hub
     from emoconv_jax.bundles.format import fingerprint, read_config
     from emoconv_jax.evaluation import report
     from emoconv_jax.evaluation.evaluation import Asked, Evaluation
     from emoconv_jax.evaluation.judges import Judges
+    from emoconv_jax.inference.converter import EmotionConverter
     from emoconv_jax.inference.encoders import emotion_role
+    from emoconv_jax.pipeline.store import FeatureStore
 
-    converter, store, corpora, out = parts
+    converter = EmotionConverter.from_pretrained(flags.bundle)
+    store = FeatureStore(pathlib.Path(flags.features))
+    corpora, out = pathlib.Path(flags.corpora), pathlib.Path(flags.out)
+    request = {name: getattr(flags, name) for name in REQUEST}
     second, sha256 = None, ""
     if flags.second:
         folder, _ = hub.fetch(flags.second, None)
@@ -262,44 +213,6 @@ def _full(flags: absl_flags.FlagValues, parts: tuple, request: dict) -> str:
     evaluation = Evaluation(converter, store, corpora, out, judges, asked)
     summary = report.write(evaluation.run(), evaluation.voices, judges.notes, out, flags.seed)
     return "\n".join([report.markdown(summary), "", *judges.notes])
-
-
-def table(summary: dict) -> str:
-    """Returns the summary as a Markdown table, one column per corpus.
-
-    Args:
-        summary: from `evaluation.arousal.evaluate`.
-
-    Returns:
-        The lines.
-    """
-    counts = {name: value for name, value in summary.items() if isinstance(value, dict)}
-    rows = [
-        (title, [style.format(one[key]) for one in counts.values()])
-        for key, (title, style) in ROWS.items()
-    ]
-    return _markdown(list(counts), rows)
-
-
-def order_table(summary: dict) -> str:
-    """Returns the summary as a Markdown table, one column per emotion and corpus.
-
-    Args:
-        summary: from `evaluation.mixes.evaluate`.
-
-    Returns:
-        The lines.
-    """
-    counts = {name: value for name, value in summary.items() if isinstance(value, dict)}
-    rows = [
-        (title, [style.format(one[key]) for one in counts.values()])
-        for key, (title, style) in ORDER_ROWS.items()
-    ]
-    for key, (title, style) in MEANS.items():
-        for value in counts["all"][key]:
-            cells = [style.format(one[key][value]) for one in counts.values()]
-            rows.append((title.format(value), cells))
-    return _markdown(list(counts), rows)
 
 
 def _markdown(columns: list[str], rows: list[tuple[str, list[str]]]) -> str:

@@ -59,6 +59,8 @@ OTHERS = {
     "level_db": "level (dBFS)",
     "f0_hz": "median F0 (Hz)",
     "f0_range_semitones": "range of F0 (semitones)",
+    "f0_risen_semitones": "median F0 at arousal 7 above that at 1 (semitones)",
+    "level_risen_db": "level at arousal 7 above that at 1 (dB)",
     "pace": "pace over that of the source",
     "mcd_db": "MCD to recordings of the same words in the emotion asked for, or in all (dB)",
     "f0_error_semitones": "F0 error to those recordings (semitones)",

@@ -124,7 +124,7 @@ def _arousal(rows: Sequence[Row]) -> dict[str, float]:
         by_value = dict.fromkeys(asked, rows[0].figures)
     if set(by_value) != set(asked):
         return {}
-    found = {}
+    found = _risen(by_value[asked[0]], by_value[asked[-1]])
     for hearer in HEARERS:
         for loudness in LOUDNESS:
             key, tail = f"{hearer}_arousal{loudness}", f"{hearer}{loudness}"
@@ -143,6 +143,16 @@ def _arousal(rows: Sequence[Row]) -> dict[str, float]:
                 found[f"heard_{tail}_{value:g}"] = float(one)
                 error = statistics.arousal_errors(np.array([value]), np.array([[one]]))[1]
                 found[f"l_abs_{tail}_{value:g}"] = float(error[0])
+    return found
+
+
+def _risen(least: Mapping[str, float], greatest: Mapping[str, float]) -> dict[str, float]:
+    """Returns how much higher and louder an utterance is at the greatest target."""
+    found = {}
+    if "f0_hz" in least and "f0_hz" in greatest:
+        found["f0_risen_semitones"] = float(12 * np.log2(greatest["f0_hz"] / least["f0_hz"]))
+    if "level_db" in least and "level_db" in greatest:
+        found["level_risen_db"] = greatest["level_db"] - least["level_db"]
     return found
 
 

@@ -113,12 +113,16 @@ def test_from_a_corpus_to_converted_speech(emoconv, place):
     provenance = json.loads((place / "made" / "4.wav.json").read_text())
     assert provenance["conditions"] == ["happy", "sad"]
     words = "--features features --corpora . --out report --bundle mine --limit 2 --steps 2"
-    assert "| utterances | 2 | 2 |" in emoconv(f"evaluate {words}")
+    out = emoconv(f"evaluate {words} --trials arousal --yardsticks source")
+    assert "| | source | model |" in out and "second recogniser: none was given" in out
     rows = [json.loads(r) for r in (place / "report" / "rows.jsonl").read_text().splitlines()]
-    assert [(r["speaker"], r["target"]) for r in rows] == [
-        (f"voices/{name}", target) for name in ("bea", "cid") for target in (1.0, 7.0)
+    assert [(r["speaker"], r["system"], r["value"]) for r in rows] == [
+        (f"voices/{name}", *asked)
+        for name in ("bea", "cid")
+        for asked in [("source", 0.0), *(("model", float(level)) for level in range(1, 8))]
     ]
-    assert np.isfinite([r["arousal"] for r in rows]).all()
+    assert np.isfinite([r["figures"]["own_arousal"] for r in rows]).all()
+    assert (place / "report" / "report.html").is_file()
 
 
 def test_the_demo_makes_a_page_of_any_file(emoconv, place, bundle_folder):

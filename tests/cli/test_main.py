@@ -8,7 +8,6 @@ import sys
 import pytest
 
 from emoconv_jax.cli.convert import parse_mix
-from emoconv_jax.cli.evaluate import ROWS, table
 from emoconv_jax.cli.main import COMMANDS, main
 from emoconv_jax.errors import UsageError
 
@@ -181,13 +180,3 @@ def test_mixes_are_read(text, weights):
 def test_mixes_that_are_none_are_usage_errors(text, message):
     with pytest.raises(UsageError, match=message):
         parse_mix(text)
-
-
-def test_the_table_has_a_column_per_corpus():
-    values = dict.fromkeys(ROWS, 0.5) | {"utterances": 12, "f0_low_hz": float("nan")}
-    lines = table({"steps": 3, "all": values, "nemo": values | {"arousal_rises": 1.0}}).splitlines()
-    assert lines[0] == "| | all | nemo |"
-    assert "| utterances | 12 | 12 |" in lines
-    assert "| arousal at target 7 above target 1 | 50% | 100% |" in lines
-    assert len(lines) == 2 + len(ROWS)
-    assert {line.count("|") for line in lines} == {4}

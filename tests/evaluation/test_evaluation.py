@@ -15,7 +15,7 @@ from emoconv_jax.evaluation import report
 from emoconv_jax.evaluation.evaluation import AUDIO, Asked, Evaluation
 from emoconv_jax.evaluation.judges import Judges
 from emoconv_jax.evaluation.rows import ROWS_FILE
-from emoconv_jax.evaluation.trials import MIXED_IN, trials
+from emoconv_jax.evaluation.trials import MIXED_IN, shared_out, trials
 from emoconv_jax.pipeline.store import FeatureStore, write_array, write_index
 
 ODD = "<script>alert(1)</script>.wav"
@@ -101,10 +101,14 @@ def test_rows_sounds_and_a_page_that_needs_nothing_else(clips, converter, judges
         "model",
         "level",
     }
-    # a second run measures nothing anew, and other settings are refused
+    # after a crash in the middle of the last line that one alone is measured anew
     before = (tmp_path / "o" / ROWS_FILE).read_bytes()
-    assert evaluation(clips, converter, judges, tmp_path / "o").run() == rows
-    assert (tmp_path / "o" / ROWS_FILE).read_bytes() == before
+    marked = before.replace(b'"speaker": "ann"', b'"speaker": "bea"')
+    (tmp_path / "o" / ROWS_FILE).write_bytes(marked[:-40])
+    again = evaluation(clips, converter, judges, tmp_path / "o").run()
+    assert [row.speaker for row in again] == ["bea"] * 14 + ["ann"]
+    assert [row.figures for row in again] == [row.figures for row in rows]
+    # and other settings are refused
     with pytest.raises(EmoconvError, match="use a fresh folder"):
         evaluation(clips, converter, judges, tmp_path / "o", request={"steps": 2}).run()
 
@@ -136,6 +140,18 @@ def test_trials_are_all_levels_all_emotions_and_the_mixes_of_the_turn():
     assert "model_emotions_happy" in names
 
 
+def test_every_speaker_gets_every_emotion_in_turn():
+    """Six speakers take turns, as `choose` gives them; by number alone, three emotions would each
+    be that of two speakers."""
+    speakers = [f"v{i}" for i in range(6)] * 3
+    found = shared_out(speakers, MIXED_IN, 1)
+    for speaker in set(speakers):
+        own = [names[0] for names, of in zip(found, speakers, strict=True) if of == speaker]
+        assert sorted(own) == sorted(MIXED_IN)
+    assert sorted(names[0] for names in found[:3]) == sorted(MIXED_IN)
+    assert all(len(set(two)) == 2 for two in shared_out(speakers, MIXED_IN, 2))
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -145,6 +161,8 @@ def test_trials_are_all_levels_all_emotions_and_the_mixes_of_the_turn():
         ({"what": ("mixes",), "mixed_in": ("neutral",)}, "mixed_in: found neutral, allowed are"),
         ({"what": ()}, "trials: found none"),
         ({"seed": -1}, "seed: found -1"),
+        ({"request": {"steps": 0}}, "steps: found 0"),
+        ({"request": {"start": 2.0}}, "start: found 2.0"),
     ],
 )
 def test_what_makes_no_sense_is_refused(clips, converter, judges, tmp_path, changes, message):

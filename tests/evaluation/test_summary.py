@@ -60,6 +60,31 @@ def test_order_slope_and_error_of_arousal(voices):
     json.dumps(found, allow_nan=False)
 
 
+def test_rise_of_pitch_and_level_is_from_target_1_to_target_7(voices):
+    """An octave and 12 dB in one utterance; the other has no pitch at target 1, and 6 dB."""
+    asked = range(1, 8)
+    rows = [
+        row("model", "arousal", "", float(v), f0_hz=100.0 * 2 ** ((v - 1) / 6), level_db=2.0 * v)
+        for v in asked
+    ]
+    rows += [
+        row(
+            "model",
+            "arousal",
+            "",
+            float(v),
+            "1",
+            level_db=float(v),
+            **{"f0_hz": 90.0} if v > 1 else {},
+        )
+        for v in asked
+    ]
+    found = summarise(rows, voices)
+    assert value(found, "f0_risen_semitones") == pytest.approx(12.0)
+    assert found["systems"]["model"]["all"]["f0_risen_semitones"]["utterances"] == 1
+    assert value(found, "level_risen_db") == pytest.approx((12 + 6) / 2)
+
+
 def test_the_price_of_an_arousal_counts_no_other_target(voices):
     """Half of the words are wrong at every arousal, all of them at an emotion."""
     rows = [
