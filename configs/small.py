@@ -7,13 +7,14 @@
 F is from `emoconv prepare RAVDESS NEMO SYNTHETIC --out F`; what comes between the commands is in
 configs/base.py. Source `launch/cpu.env` first: memory-bound work is then 3 to 5 times faster.
 
-Cost, measured on cores that other work shared: the recogniser 13 792 examples at 11 to 23 a second
-on one core; the average voice 11 008 at 2.7 to 9; the score network 29 944 at 4.4 to 5.9 on two.
+Cost, measured on cores that other work shared: the recogniser 57 600 examples at 22 to 35 a second
+on one core, 48 minutes; the average voice 16 608 at 2.7 to 9; the score network 52 600 at 2.4 to
+5.9 on two.
 
-Result: squared arousal error 1.28 and emotion accuracy 30 % of 8 classes, squared error of the
-average voice .777, L_s .151, all on RAVDESS's actors 15 and 16; 42 of 42 clips of unheard speakers
-measure a higher arousal at target 7 than at target 1. data/bundles/emoconv-small/README.md has it
-all, and how the published run differed from these settings.
+Result: squared arousal error .78 and emotion accuracy 55 % of 8 classes, squared error of the
+average voice .719, L_s .128, all on RAVDESS's actors 15 and 16. What conversions of unheard
+speakers come to stands in the README, and in data/bundles/emoconv-small/README.md how the published
+run differed from these settings.
 """
 
 from emoconv_jax.config import runs_of
@@ -24,26 +25,24 @@ TRAINEES = {
     "recogniser": ON_CPU
     | {
         "network": {"maps": (32, 64, 64, 64, 64, 64), "linear": 256},
-        "batch": 16,
-        "steps": 1200,
-        "learning_rate": 5e-4,
-        "warmup": 50,
-        "ema": 0.995,
+        "batch": 32,
+        "steps": 1800,
+        "learning_rate": 8e-4,
+        "ema": 0.998,
     },
     "average_voice": ON_CPU
     | {
         "network": {"postnet_width": 32},
-        "steps": 1500,
+        "steps": 2000,
         "warmup": 100,
         "ema": 0.995,
     },
     "score_network": ON_CPU
     | {
         "network": {"width": 32, "condition_width": 64},
-        "steps": 3750,
+        "steps": 6000,
         "learning_rate": 1e-3,
-        "warmup": 50,
-        "ema": 0.998,
+        "ema": 0.999,
     },
 }
 get_config = runs_of(TRAINEES)
