@@ -44,7 +44,7 @@ LOUDNESS = ["pyloudnorm>=0.1.1"]
 # speechmos (DNSMOS) does not ask for the two that follow it
 DNSMOS = ["speechmos>=0.0.1.1", "onnxruntime>=1.17", "requests"]
 BENCH = ["torch>=2.6", "transformers>=4.50", *DNSMOS]
-EVALUATE = ["faster-whisper>=1.1", "pyworld-prebuilt>=0.3.6", *DNSMOS]
+EVALUATE = ["faster-whisper>=1.1", "transformers>=4.50", "pyworld-prebuilt>=0.3.6", *DNSMOS]
 DEV = [
     "pytest>=8",
     "pytest-xdist>=3.6",

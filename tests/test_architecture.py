@@ -56,7 +56,7 @@ OWNERS = {
     "optax": ("training/",),
     "tensorboardX": ("training/",),
     "torch": ("bench/", "listeners/naturalness.py"),
-    "transformers": ("bench/",),
+    "transformers": ("bench/", "listeners/transcripts.py"),
     "absl.flags": ("cli/",),
     "ml_collections": ("config.py", "cli/"),
 }

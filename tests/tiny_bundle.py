@@ -77,7 +77,9 @@ def make_bundle(folder: pathlib.Path, config: BundleConfig = CONFIG) -> pathlib.
     write_bundle(folder, config, parts, dtype=np.float16)
     count = 10 * len(EMOTIONS)
     labels = generator.uniform(1, 7, count)
-    embeddings = generator.normal(size=(count, config.emotion_width))
+    # small: what a line through a few random ones has at its end is large, and random weights
+    # enlarge that until roundings show
+    embeddings = 0.5 * generator.normal(size=(count, config.emotion_width))
     speakers = [f"made/{i % 3}" for i in range(count)]
     made = banks.build(embeddings, labels, labels, list(EMOTIONS) * 10, speakers)
     banks.save_banks(folder, made)

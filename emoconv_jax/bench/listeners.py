@@ -42,13 +42,14 @@ class Listeners:
         try:
             import pocketsphinx
 
+            words("", "en")  # needs a package, too
             self._decoder = pocketsphinx.Decoder(samprate=RATE_HZ, cmn="batch", loglevel="FATAL")
             self.notes.append(
                 "WER: rough, by PocketSphinx with a general language model; compare with that of "
                 "the source"
             )
         except ModuleNotFoundError as error:
-            needed = "`pip install -e .[train]` has it"
+            needed = "`pip install -e .[train,bench]` has it"
             self.notes.append(f"WER: absent, {error.name} is not installed; {needed}")
 
     def mos(self, audio: Float[np.ndarray, " n"], sample_rate_hz: int) -> float | None:

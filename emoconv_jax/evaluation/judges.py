@@ -67,7 +67,7 @@ class Judges:
         other = self._made("second speaker encoder", SECOND_SPEAKER_NEEDS, SecondSpeaker)
         if other is not None:
             self.speakers["second"] = other
-        self._whisper = self._made("words", WHISPER_NEEDS, Whisper)
+        self._whisper = self._made("words", WHISPER_NEEDS, _whisper)
         self._dnsmos = self._made("DNSMOS", DNSMOS_NEEDS, Dnsmos)
         self._distillmos = self._made("DistillMOS", DISTILLMOS_NEEDS, Distillmos)
         others = {"whisper": self._whisper, "dnsmos": self._dnsmos, "distillmos": self._distillmos}
@@ -131,3 +131,9 @@ class Judges:
             "characters": len(" ".join(wanted)),
             "character_errors": edits(" ".join(wanted), " ".join(found)),
         }
+
+
+def _whisper() -> Whisper:
+    """Returns Whisper, or says now that what counts its words is absent."""
+    words("", "en")
+    return Whisper()

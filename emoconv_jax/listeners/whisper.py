@@ -20,7 +20,7 @@ from emoconv_jax.files import replacing
 from emoconv_jax.porting.archives import Archive, cache_folder, fetch_members, has
 from emoconv_jax.shapes import Float
 
-WHISPER_NEEDS = "`pip install faster-whisper` has it"
+WHISPER_NEEDS = "`pip install faster-whisper transformers` has it"
 RATE_HZ = 16_000
 LEVEL = 0.1  # RMS that a clip is brought to: how loud it is should not decide what is understood
 FIRST = Archive(
