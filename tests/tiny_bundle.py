@@ -77,11 +77,13 @@ def make_bundle(folder: pathlib.Path, config: BundleConfig = CONFIG) -> pathlib.
     write_bundle(folder, config, parts, dtype=np.float16)
     count = 10 * len(EMOTIONS)
     labels = generator.uniform(1, 7, count)
-    # small: what a line through a few random ones has at its end is large, and random weights
-    # enlarge that until roundings show
-    embeddings = 0.5 * generator.normal(size=(count, config.emotion_width))
+    embeddings = generator.normal(size=(count, config.emotion_width))
     speakers = [f"made/{i % 3}" for i in range(count)]
     made = banks.build(embeddings, labels, labels, list(EMOTIONS) * 10, speakers)
+    for level in banks.LEVELS:
+        # means: a line through random ones ends far out, where random weights enlarge roundings
+        nearest = np.argsort(np.abs(labels - level), kind="stable")[: banks.FEWEST]
+        made.vectors[f"arousal/{level}"] = embeddings[nearest].mean(axis=0).astype(np.float32)
     banks.save_banks(folder, made)
     return folder
 
