@@ -20,7 +20,8 @@ be changed on the command line too: --config.batch 16, --config.network.width 64
     average_voice   128 crops of 128 frames, Adam at 5e-4: DiffVC's
     score_network   32 crops of 128 frames, Adam at 1e-4: DiffVC's. Ours: conditions in every block,
                     velocity head, averaging over 10 000 steps, a tenth of the examples without
-                    emotion or speaker (for guidance), half of them with a bank for their emotion
+                    emotion or speaker (for guidance), half of them with a bank for their emotion,
+                    all with the d-vector of another clip of their speaker
 
 On several devices the batch has to be a multiple of their number.
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from emoconv_jax.audio.resampling import resample
 from emoconv_jax.listeners.naturalness import DNSMOS_NEEDS, Dnsmos
-from emoconv_jax.listeners.transcripts import edits, words
+from emoconv_jax.listeners.transcripts import edits, english_normalizer, words
 from emoconv_jax.shapes import Float
 
 RATE_HZ = 16_000
@@ -42,7 +42,7 @@ class Listeners:
         try:
             import pocketsphinx
 
-            words("", "en")  # needs a package, too
+            english_normalizer()
             self._decoder = pocketsphinx.Decoder(samprate=RATE_HZ, cmn="batch", loglevel="FATAL")
             self.notes.append(
                 "WER: rough, by PocketSphinx with a general language model; compare with that of "

@@ -22,7 +22,7 @@ from emoconv_jax.inference.converter import EmotionConverter
 from emoconv_jax.inference.encoders import Recognition
 from emoconv_jax.listeners.naturalness import DISTILLMOS_NEEDS, DNSMOS_NEEDS, Distillmos, Dnsmos
 from emoconv_jax.listeners.second_speaker import SECOND_SPEAKER_NEEDS, SecondSpeaker
-from emoconv_jax.listeners.transcripts import edits, words
+from emoconv_jax.listeners.transcripts import edits, english_normalizer, words
 from emoconv_jax.listeners.whisper import WHISPER_NEEDS, Whisper
 from emoconv_jax.shapes import Float
 
@@ -135,5 +135,5 @@ class Judges:
 
 def _whisper() -> Whisper:
     """Returns Whisper, or says now that what counts its words is absent."""
-    words("", "en")
+    english_normalizer()
     return Whisper()

@@ -17,10 +17,13 @@ def words(text: str, language: str = "en") -> list[str]:
     Args:
         text: what was written or understood.
         language: as ISO 639-1.
+
+    Raises:
+        ModuleNotFoundError: `transformers` is absent, which normalises English.
     """
     text = text.replace("’", "'")
     if language == "en":
-        text = _english_normalizer()(text)
+        text = english_normalizer()(text)
     found = (word.strip("'") for word in re.findall(r"[\w']+", text.lower()))
     return [word for word in found if word]
 
@@ -41,7 +44,12 @@ def edits(wanted: Sequence[str], found: Sequence[str]) -> int:
 
 
 @functools.cache
-def _english_normalizer() -> Callable[[str], str]:
+def english_normalizer() -> Callable[[str], str]:
+    """Returns what spells numbers and short forms of English in one way.
+
+    Raises:
+        ModuleNotFoundError: `transformers` is absent; listeners ask for it before any work.
+    """
     from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
     return EnglishTextNormalizer({})  # no table of British spellings comes with the package

@@ -110,7 +110,7 @@ class Batches:
         self.store, self.selection, self.trainee = store, selection, trainee
         self.batch, self.seed = batch, seed
         self.banks, self.bank_share, self.speaker_share = banks, bank_share, speaker_share
-        self._clips = _by_speaker(store, selection)
+        self._clips = _by_speaker(store, selection) if speaker_share else {}
         self.part = range(batch * host // hosts, batch * (host + 1) // hosts)
         self._lengths = np.array([store.utterances[i].frames for i in selection], dtype=np.int64)
         settings = {"batch": batch, "frames": frames, "seed": seed}

@@ -68,10 +68,10 @@ def fingerprint(store: FeatureStore, selection: np.ndarray) -> str:
 
 
 def training_batches(config: TrainingConfig, store: FeatureStore, selection: np.ndarray) -> Batches:
-    """Returns the batches of a run; a score network's see banks as often as `bank_share` says.
+    """Returns the batches of a run.
 
     Args:
-        config: of the run.
+        config: of the run; `bank_share` and `speaker_share` are of score networks.
         store: prepared features.
         selection: what to draw from.
 
@@ -81,7 +81,8 @@ def training_batches(config: TrainingConfig, store: FeatureStore, selection: np.
     Raises:
         EmoconvError: banks are asked for and the store has no utterance to make them of.
     """
-    share = config.bank_share if config.trainee == "score_network" else 0.0
+    reads_both = config.trainee == "score_network"
+    bank_share = config.bank_share if reads_both else 0.0
     return Batches(
         store,
         selection,
@@ -90,9 +91,9 @@ def training_batches(config: TrainingConfig, store: FeatureStore, selection: np.
         frames=config.frames,
         seed=config.seed,
         crop=config.crop,
-        banks=banks_of(store) if share else None,
-        bank_share=share,
-        speaker_share=config.speaker_share,
+        banks=banks_of(store) if bank_share else None,
+        bank_share=bank_share,
+        speaker_share=config.speaker_share if reads_both else 0.0,
         host=jax.process_index(),
         hosts=jax.process_count(),
     )
