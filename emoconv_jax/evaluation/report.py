@@ -24,13 +24,17 @@ from emoconv_jax.evaluation.evaluation import AUDIO, Row
 from emoconv_jax.evaluation.rows import SUMMARY_FILE
 from emoconv_jax.evaluation.subjects import Voices
 from emoconv_jax.evaluation.summary import HEARERS, summarise
-from emoconv_jax.evaluation.trials import AROUSAL, MIXES, MODEL, STRENGTHS
+from emoconv_jax.evaluation.trials import AROUSAL, EMOTIONS, MIXES, MODEL, STRENGTHS
 from emoconv_jax.files import write_text
 
-COLOURS = {
-    MODEL: "#c2410c", "signal": "#2563a8", "level": "#4d7c0f", "source": "#6b7280",
-    "copy_synthesis": "#7c3aed", "average_voice": "#a16207",
-}  # fmt: skip
+SYSTEMS = {  # in the order of the tables: colour, and what it is
+    MODEL: ("#c2410c", "conversions by the bundle"),
+    "signal": ("#2563a8", "pitch, its range, pace and level changed by rule, without any training"),
+    "level": ("#4d7c0f", "the level changed by rule, and nothing else"),
+    "average_voice": ("#a16207", "what the score network starts from, through the vocoder"),
+    "copy_synthesis": ("#7c3aed", "the recording's mel through the vocoder"),
+    "source": ("#6b7280", "the recording"),
+}
 HEARER_NAMES = {"own": "the bundle's recogniser", "second": "the second recogniser"}
 TITLES = {
     "tau": "Kendall's tau of arousal, median",
@@ -116,6 +120,7 @@ def text_of(figure: Mapping[str, Any] | None, share: bool) -> str:
         return ""
     scale, digits = (100, 0) if share else (1, 2)
     value, low, high = (scale * figure[key] for key in ("value", "low", "high"))
+    digits -= not share and abs(value) >= 10
     return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f}){' %' if share else ''}"
 
 
@@ -126,13 +131,19 @@ def markdown(summary: Mapping[str, Any], corpus: str = "all") -> str:
         summary: of `summary.summarise`.
         corpus: of which utterances.
     """
-    columns = {n: t[corpus] for n, t in summary["systems"].items() if corpus in t}
+    columns = _columns(summary, corpus)
     lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for key, title, share in table_rows():
         cells = [text_of(figures.get(key), share) for figures in columns.values()]
         if any(cells):
             lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _columns(summary: Mapping[str, Any], corpus: str) -> dict[str, Mapping[str, Any]]:
+    """Returns the figures of each system that has some of a corpus, in the order of SYSTEMS."""
+    found = summary["systems"]
+    return {name: found[name][corpus] for name in SYSTEMS if corpus in found.get(name, ())}
 
 
 def write_csv(rows: Sequence[Row], path: pathlib.Path) -> None:
@@ -171,21 +182,36 @@ def write_page(
         path: of the page, written to a temporary name and renamed.
         heard: utterances that have players.
     """
-    parts = [f"<p>{html.escape(note)}</p>" for note in notes]
+    parts = [_opening(rows, summary), *(f"<p>{html.escape(note)}</p>" for note in notes)]
+    parts += [f"<figure>{picture}</figure>" for picture in _plots(summary)]
+    parts.append("<h2>Figures</h2>")
     corpora = list(next(iter(summary["systems"].values()), {"all": {}}))
     for corpus in corpora:
         shown = "<details>" if corpus != "all" else "<details open>"
         parts.append(f"{shown}<summary>{html.escape(corpus)}</summary>{_table(summary, corpus)}")
         parts.append("</details>")
     parts.append(_pairs(summary["paired"]))
-    parts += [f"<figure>{picture}</figure>" for picture in _plots(summary)]
     parts.append(_players(rows, out, heard))
     write_text(path, PAGE.format(body="\n".join(parts)))
 
 
+def _opening(rows: Sequence[Row], summary: Mapping[str, Any]) -> str:
+    """Returns what the page is about: how many utterances, and which systems."""
+    clips, voices = {row.clip for row in rows}, {(row.corpus, row.speaker) for row in rows}
+    systems = "".join(
+        f"<dt>{name.replace('_', ' ')}</dt><dd>{said}</dd>"
+        for name, (_, said) in SYSTEMS.items()
+        if name in summary["systems"]
+    )
+    return (
+        f"<p>{len(clips)} utterances of {len(voices)} voices. In brackets and in the plots: 95 % "
+        f"intervals over utterances. What has no target is the same for each.</p><dl>{systems}</dl>"
+    )
+
+
 def _table(summary: Mapping[str, Any], corpus: str) -> str:
-    columns = {n: t[corpus] for n, t in summary["systems"].items() if corpus in t}
-    lines = [_cells("th", ["", *columns])]
+    columns = _columns(summary, corpus)
+    lines = [_cells("th", ["", *(name.replace("_", " ") for name in columns)])]
     for key, title, share in table_rows():
         cells = [text_of(figures.get(key), share) for figures in columns.values()]
         if any(cells):
@@ -195,12 +221,13 @@ def _table(summary: Mapping[str, Any], corpus: str) -> str:
 
 def _pairs(paired: Mapping[str, Mapping[str, Any]]) -> str:
     """Returns the comparisons of the model with the yardsticks as a table."""
+    titles = {key: title for key, title, _ in table_rows()}
     lines = [_cells("th", ["model minus", "figure", "difference", "95 %", "p", "utterances"])]
     for system, figures in paired.items():
         for name, one in figures.items():
             ends = f"{one['low']:.3f} to {one['high']:.3f}"
             cells = [f"{one['difference']:.3f}", ends, f"{one['p']:.2g}", str(one["utterances"])]
-            lines.append(_cells("td", [system, name.replace("_", " "), *cells]))
+            lines.append(_cells("td", [system.replace("_", " "), titles[name], *cells]))
     return f'<h2>Paired comparisons</h2><div class="scroll"><table>{"".join(lines)}</table></div>'
 
 
@@ -267,7 +294,7 @@ def _prices(systems: Mapping[str, Mapping[str, Any]]) -> list[str]:
                     for key in (x, y)
                 ]
                 at = figures[x]["value"], figures[y]["value"]
-                colour = COLOURS.get(name, "#1d2433")
+                colour = SYSTEMS[name][0]
                 axis.errorbar(
                     *at, ends[1], ends[0], "o", color=colour, label=name.replace("_", " ")
                 )
@@ -284,7 +311,7 @@ def _line(
     name: str,
     colour: str | None = None,
 ) -> None:
-    colour = colour or COLOURS.get(name, "#1d2433")
+    colour = colour or SYSTEMS[name][0]
     middle, low, high = ([p[key] for p in points] for key in ("value", "low", "high"))
     axis.plot(x, middle, marker="o", color=colour, label=name.replace("_", " "))
     axis.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
@@ -307,8 +334,12 @@ def _players(rows: Sequence[Row], out: pathlib.Path, heard: int) -> str:
     for (corpus, path), own in list(clips.items())[:heard]:
         parts.append(f"<h3>{html.escape(f'{corpus}/{path}')}</h3><div class='players'>")
         for row in own:
-            value = f"{row.value:g}" if row.what in (AROUSAL, MIXES) else ""
-            name = " ".join(p for p in (row.system, row.what, row.emotion, value) if p)
+            target = {
+                AROUSAL: f"arousal {row.value:g}",
+                EMOTIONS: row.emotion,
+                MIXES: f"neutral with {row.value:g} {row.emotion}" if row.value else "only neutral",
+            }
+            name = ", ".join(p for p in (row.system, target.get(row.what, "")) if p)
             sound = _sound(out / AUDIO / row.file)
             parts.append(
                 f"<label>{html.escape(name.replace('_', ' '))}"
@@ -337,7 +368,9 @@ body {{ font: 16px/1.5 system-ui, sans-serif; color: #1d2433; margin: 2rem auto;
 table {{ border-collapse: collapse; }}
 th, td {{ text-align: right; padding: .3rem .7rem; border-bottom: 1px solid #d8dce5;
   white-space: nowrap; font-variant-numeric: tabular-nums; }}
-th:first-child, td:first-child {{ text-align: left; }}
+th:first-child, td:first-child {{ text-align: left; position: sticky; left: 0;
+  background: #fff; }}
+dt {{ float: left; clear: left; width: 9rem; font-weight: 600; }} dd {{ margin-left: 9rem; }}
 .scroll {{ overflow-x: auto; }}
 summary {{ font-size: 1.2rem; font-weight: 600; margin: 1rem 0 .5rem; cursor: pointer; }}
 figure {{ margin: 1.5rem 0; }} svg {{ max-width: 100%; height: auto; }}
