@@ -2,7 +2,8 @@
 
 usage: emoconv evaluate --features FEATURES --corpora DIR --out DIR [--second BUNDLE]
                         [--bundle BUNDLE] [--split test] [--limit 40] [--seed 0]
-                        [--trials arousal,emotions,mixes] [--mixed_in happy,angry,sad] [--each 1]
+                        [--trials arousal,emotions,mixes,emomix] [--mixed_in happy,angry,sad]
+                        [--each 1]
                         [--yardsticks source,copy_synthesis,average_voice,signal,level]
                         [--steps N] [--solver NAME] [--spacing NAME] [--latent source] [--start T]
                         [--guidance W]
@@ -14,7 +15,8 @@ usage: emoconv evaluate --features FEATURES --corpora DIR --out DIR [--second BU
                         [--train_steps 800] [--seeds 3]
 
 conversions  (default) converts each chosen utterance to arousal 1, 2 ... 7, to every emotion and to
-          neutral with an emotion mixed in at strength 0, .2, .4, .6, .8, beside yardsticks. They
+          neutral with an emotion mixed in at strength 0, .2, .4, .6, .8, on all steps (mixes)
+          and by three phases (emomix), beside yardsticks. They
           are heard by the bundle's recogniser and by that of --second, by two speaker encoders,
           Whisper, DNSMOS and DistillMOS, as far as they are installed (extra `evaluate`). A table
           and report.html with 95 % intervals over utterances, plots and players; report.csv,
@@ -47,7 +49,7 @@ from emoconv_jax.errors import UsageError
 REQUEST = ("solver", "steps", "spacing", "latent", "start", "guidance")
 WHAT = ("conversions", "recognisers", "probes", "ablation")
 OF_FEATURES = WHAT[1:]  # which need no recordings
-TRIALS = ("arousal", "emotions", "mixes")
+TRIALS = ("arousal", "emotions", "mixes", "emomix")
 YARDSTICKS = ("source", "copy_synthesis", "average_voice", "signal", "level")
 
 

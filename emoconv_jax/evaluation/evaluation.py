@@ -31,7 +31,7 @@ from emoconv_jax.evaluation.subjects import Voices, choose, unseen
 from emoconv_jax.evaluation.trials import (
     EMOTIONS,
     MIXED_IN,
-    MIXES,
+    MIXINGS,
     MODEL,
     Trial,
     request_of,
@@ -282,7 +282,7 @@ def _check(asked: Asked, known: tuple[str, ...]) -> None:
     """Refuses what asks for nothing, or for a mix that is none."""
     if not asked.what:
         raise UsageError("trials: found none, at least one is needed")
-    if MIXES not in asked.what:
+    if not set(MIXINGS) & set(asked.what):
         return
     allowed = [name for name in known if name != NEUTRAL]
     found = ", ".join(asked.mixed_in)

@@ -16,7 +16,7 @@ from emoconv_jax.bundles.banks import LEVELS
 from emoconv_jax.evaluation import statistics
 from emoconv_jax.evaluation.evaluation import Row
 from emoconv_jax.evaluation.subjects import Voices
-from emoconv_jax.evaluation.trials import AROUSAL, EMOTIONS, MIXES, MODEL
+from emoconv_jax.evaluation.trials import AROUSAL, EMOTIONS, MIXINGS, MODEL
 
 HEARERS, LOUDNESS = ("own", "second"), ("", "_equal_level")
 PLAIN = (
@@ -93,7 +93,8 @@ def _values(rows: Sequence[Row], voices: Mapping[str, Voices]) -> PerClip:
                 key = name if language == "en" else f"{name}_{language}"
                 total = sum(figures[count] for figures in known)
                 found[key][clip] = (sum(figures[errors] for figures in known), total)
-        for name, value in (_arousal(own) | _emotions(own) | _mixes(own)).items():
+        mixed = [_mixes(own, mixing) for mixing in MIXINGS]
+        for name, value in (_arousal(own) | _emotions(own) | mixed[0] | mixed[1]).items():
             found[name][clip] = (value, 1.0)
         for name, one in voices.items():
             if clip in found[f"{name}_nearest"]:
@@ -175,9 +176,9 @@ def _emotions(rows: Sequence[Row]) -> dict[str, float]:
     return found
 
 
-def _mixes(rows: Sequence[Row]) -> dict[str, float]:
+def _mixes(rows: Sequence[Row], mixing: str) -> dict[str, float]:
     """Returns order and tau of an emotion's probability over the strengths it is mixed in with."""
-    mixes = [row for row in rows if row.what == MIXES]
+    mixes = [row for row in rows if row.what == mixing]
     neutral = [row for row in mixes if not row.emotion]
     found: dict[str, list[float]] = collections.defaultdict(list)
     for emotion in sorted({row.emotion for row in mixes} - {""}):
@@ -190,12 +191,12 @@ def _mixes(rows: Sequence[Row]) -> dict[str, float]:
                 if any(key not in row.figures for row in series):
                     continue
                 heard = np.array([[row.figures[key] for row in series]])
-                found[f"mix_tau_{tail}"].append(float(statistics.taus(asked, heard)[0]))
-                found[f"mix_in_order_{tail}"].append(
+                found[f"{mixing}_tau_{tail}"].append(float(statistics.taus(asked, heard)[0]))
+                found[f"{mixing}_in_order_{tail}"].append(
                     float(statistics.pairs_in_order(asked, heard)[0])
                 )
                 for i, value in enumerate(asked):
-                    found[f"mix_heard_{tail}_{value:g}"].append(float(heard[0, i]))
+                    found[f"{mixing}_heard_{tail}_{value:g}"].append(float(heard[0, i]))
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 

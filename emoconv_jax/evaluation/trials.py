@@ -2,8 +2,9 @@
 
 arousal    to 1, 2 .. 7
 emotions   to each of the bundle's emotions
-mixes      neutral with an emotion mixed in (EmoMix) at strength 0, .2, .4, .6, .8; utterances
+mixes      neutral with an emotion mixed in on all steps at strength 0, .2, .4, .6, .8; utterances
            take turns with the emotions
+emomix     the same by EmoMix's three phases
 """
 
 import collections
@@ -20,8 +21,9 @@ from emoconv_jax.inference.request import NEUTRAL, Request
 from emoconv_jax.shapes import Float
 
 MODEL = "model"
-AROUSAL, EMOTIONS, MIXES = "arousal", "emotions", "mixes"
-WHAT = (AROUSAL, EMOTIONS, MIXES)
+AROUSAL, EMOTIONS, MIXES, EMOMIX = "arousal", "emotions", "mixes", "emomix"
+MIXINGS = (MIXES, EMOMIX)
+WHAT = (AROUSAL, EMOTIONS, *MIXINGS)
 STRENGTHS = (0.0, 0.2, 0.4, 0.6, 0.8)
 MIXED_IN = ("happy", "angry", "sad")
 
@@ -45,7 +47,7 @@ class Trial:
     @property
     def name(self) -> str:
         """What it is, short enough for a file's name."""
-        value = f"{self.value:g}" if self.what in (AROUSAL, MIXES) else ""
+        value = f"{self.value:g}" if self.what in (AROUSAL, *MIXINGS) else ""
         return "_".join(part for part in (self.system, self.what, self.emotion, value) if part)
 
 
@@ -66,9 +68,9 @@ def trials(
         found += [Trial(name, AROUSAL, "", float(v)) for name in moved for v in LEVELS]
     if EMOTIONS in what:
         found += [Trial(MODEL, EMOTIONS, name) for name in emotions]
-    if MIXES in what:
-        found.append(Trial(MODEL, MIXES, "", 0.0))
-        found += [Trial(MODEL, MIXES, e, v) for e in mixed_in for v in STRENGTHS if v]
+    for mixing in (name for name in MIXINGS if name in what):
+        found.append(Trial(MODEL, mixing, "", 0.0))
+        found += [Trial(MODEL, mixing, e, v) for e in mixed_in for v in STRENGTHS if v]
     return found
 
 
@@ -83,8 +85,10 @@ def request_of(trial: Trial, fields: dict[str, Any]) -> Request:
         return Request(arousal=trial.value, **fields)
     if trial.what == EMOTIONS:
         return Request(mix={trial.emotion: 1.0}, **fields)
-    mixed_in = trial.emotion or NEUTRAL
-    return Request(mix={mixed_in: 1.0}, base=NEUTRAL, strength=trial.value, **fields)
+    mix = {trial.emotion or NEUTRAL: 1.0}
+    if trial.what == EMOMIX:
+        return Request(mix=mix, base=NEUTRAL, strength=trial.value, **fields)
+    return Request(mix=mix, intensity=trial.value, **fields)
 
 
 def sound_of(

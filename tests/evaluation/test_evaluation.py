@@ -15,7 +15,7 @@ from emoconv_jax.evaluation import report
 from emoconv_jax.evaluation.evaluation import AUDIO, Asked, Evaluation
 from emoconv_jax.evaluation.judges import Judges
 from emoconv_jax.evaluation.rows import ROWS_FILE
-from emoconv_jax.evaluation.trials import MIXED_IN, shared_out, trials
+from emoconv_jax.evaluation.trials import MIXED_IN, Trial, request_of, shared_out, trials
 from emoconv_jax.pipeline.store import FeatureStore, write_array, write_index
 
 ODD = "<script>alert(1)</script>.wav"
@@ -138,6 +138,15 @@ def test_trials_are_all_levels_all_emotions_and_the_mixes_of_the_turn():
     ]
     assert names[-5:] == ["model_mixes_0", *(f"model_mixes_sad_{v}" for v in (0.2, 0.4, 0.6, 0.8))]
     assert "model_emotions_happy" in names
+
+
+def test_an_emotion_is_mixed_in_on_all_steps_or_by_three_phases():
+    found = [request_of(Trial("model", mixing, "sad", 0.4), {}) for mixing in ("mixes", "emomix")]
+    assert [(one.intensity, one.base, one.strength) for one in found] == [
+        (0.4, None, None),
+        (None, "neutral", 0.4),
+    ]
+    assert [one.mix for one in found] == [{"sad": 1.0}, {"sad": 1.0}]
 
 
 def test_every_speaker_gets_every_emotion_in_turn():

@@ -124,14 +124,16 @@ def test_emotions_count_where_the_one_asked_for_is_the_likeliest(voices):
     assert value(summarise(rows, voices), "accuracy_own") == 0.5
 
 
-def test_neutral_is_strength_zero_of_every_mixed_emotion(voices):
-    rows = [row(what="mixes", own_happy=0.2, own_sad=0.8)]
-    rows += [row(what="mixes", emotion="happy", value=0.4, own_happy=0.3, own_sad=0.7)]
-    rows += [row(what="mixes", emotion="sad", value=0.4, own_happy=0.4, own_sad=0.6)]
+@pytest.mark.parametrize(("mixing", "other"), [("mixes", "emomix"), ("emomix", "mixes")])
+def test_neutral_is_strength_zero_of_every_mixed_emotion(voices, mixing, other):
+    rows = [row(what=mixing, own_happy=0.2, own_sad=0.8)]
+    rows += [row(what=mixing, emotion="happy", value=0.4, own_happy=0.3, own_sad=0.7)]
+    rows += [row(what=mixing, emotion="sad", value=0.4, own_happy=0.4, own_sad=0.6)]
+    rows += [row(what=other, own_happy=0.9), row(what=other, emotion="happy", value=0.4)]
     found = summarise(rows, voices)
-    assert value(found, "mix_in_order_own") == 0.5  # happy .2 -> .3, sad .8 -> .6
-    assert value(found, "mix_heard_own_0") == pytest.approx(0.5)
-    assert value(found, "mix_heard_own_0.4") == pytest.approx(0.45)
+    assert value(found, f"{mixing}_in_order_own") == 0.5  # happy .2 -> .3, sad .8 -> .6
+    assert value(found, f"{mixing}_heard_own_0") == pytest.approx(0.5)
+    assert value(found, f"{mixing}_heard_own_0.4") == pytest.approx(0.45)
 
 
 def test_word_errors_are_of_english_and_character_errors_of_each_language(voices):
