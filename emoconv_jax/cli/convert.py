@@ -1,7 +1,7 @@
 """Converts speech to another emotion: the same words, the same voice.
 
 usage: emoconv convert IN... --out DIR --arousal 6
-       emoconv convert IN... --out DIR --mix happy:0.6,surprised:0.4 [--base neutral --strength .7]
+       emoconv convert IN... --out DIR --mix happy:0.6,surprised:0.4 [--intensity .8]
        emoconv convert IN... --out DIR --emotion_ref angry_voice.wav
        emoconv convert IN... --out DIR --curve curve.csv
 
@@ -17,15 +17,16 @@ Every output says in its metadata that it is converted speech, and what made it;
 it says so in full (--nosidecar leaves it out).
 
 Arousal runs from 1 (calm) to 7 (excited), any number. A mix names emotions with weights that are
-normalised to sum to one; with --base the early steps follow the base emotion and --strength, 0..1,
-says how much of the mix the middle steps take. --emotion_ref takes the emotion of another
-recording, of any voice. A curve changes the emotion within the recording: a CSV file whose first
-line is `seconds,arousal` or `seconds,happy,neutral`, with a line per time and straight lines in
-between. Where an emotion is named, "arousal 5", "source" (what is heard in the source),
-"reference" (in --emotion_ref) and "null" (none) may stand as well.
+normalised to sum to one; --intensity 0..1 mixes all of it with neutral. With --base, by EmoMix's
+rule, the early steps follow the base emotion and --strength, 0..1, says how much of the mix the
+middle steps take; the early ones decide most, so expect little of the mix. --emotion_ref takes the
+emotion of another recording, of any voice. A curve changes the emotion within the recording: a CSV
+file whose first line is `seconds,arousal` or `seconds,happy,neutral`, with a line per time and
+straight lines in between. Where an emotion is named, "arousal 5", "source" (what is heard in the
+source), "reference" (in --emotion_ref) and "null" (none) may stand as well.
 
---intensity 0..1 mixes all of this with neutral. --guidance W exaggerates it: W times as far from
---negative as it is, 1 is no guidance. The run prints the weights that it uses.
+--guidance W exaggerates all of this: W times as far from --negative as it is, 1 is no guidance.
+The run prints the weights that it uses.
 
 The bundle is a folder or, as --bundle ORG/NAME --revision V, a repository on the Hugging Face Hub.
 

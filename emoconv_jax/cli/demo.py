@@ -15,7 +15,7 @@ from emoconv_jax.cli.convert import BAR, BUNDLE
 from emoconv_jax.errors import EmoconvError, UsageError
 
 SAMPLE = "data/samples/neutral.flac"
-MIX = {"mix": {"happy": 0.6, "surprised": 0.4}, "base": "neutral", "strength": 0.7}
+MIX = {"mix": {"happy": 0.6, "surprised": 0.4}, "intensity": 0.8}
 TARGETS = {
     "arousal 1 (calm)": {"arousal": 1.0},
     "arousal 4": {"arousal": 4.0},

@@ -262,7 +262,9 @@ def wish(request: Mapping[str, Any]) -> str:
         found = ", ".join(f"{n} {share.removeprefix('0')}" for n, share in shares.items())
     elif request.get("emotion_ref"):
         found = f"the emotion of {pathlib.PurePath(request['emotion_ref']).name}"
-    return found + (f" from {request['base']}" if request.get("base") else "")
+    found += f" from {request['base']}" if request.get("base") else ""
+    intensity = request.get("intensity")
+    return found + (f" at intensity {intensity:g}" if intensity not in (None, 1) else "")
 
 
 def made_by_emoconv(comment: str) -> dict[str, Any] | None:

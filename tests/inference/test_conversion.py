@@ -292,6 +292,8 @@ def test_the_summary_is_a_paragraph_with_the_figures():
         ({"arousal": 2.5}, "arousal 2.5"),
         ({"mix": {"happy": 3, "sad": 1}}, "happy .75, sad .25"),
         ({"mix": {"happy": 2.0}, "base": "neutral"}, "happy 1 from neutral"),
+        ({"mix": {"happy": 2.0}, "intensity": 0.8}, "happy 1 at intensity 0.8"),
+        ({"arousal": 2.5, "intensity": 1.0}, "arousal 2.5"),
         ({"emotion_ref": "a/b.wav"}, "the emotion of b.wav"),
         ({"emotion_ref": "a/b.wav", "mix": {"reference": 1}}, "reference 1"),
         ({"curve": {"names": ("happy", "sad")}}, "a curve of happy, sad"),
