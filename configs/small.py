@@ -8,11 +8,11 @@ F is from `emoconv prepare RAVDESS NEMO SYNTHETIC --out F`; what comes between t
 configs/base.py. Source `launch/cpu.env` first: memory-bound work is then 3 to 5 times faster.
 
 Cost, measured on cores that other work shared: the recogniser 57 600 examples at 22 to 35 a second
-on one core, 48 minutes; the average voice 16 608 at 2.7 to 9; the score network 52 600 at 2.4 to
+on one core, 48 minutes; the average voice 16 608 at 2.7 to 9; the score network 67 500 at 2.4 to
 5.9 on two.
 
 Result: squared arousal error .78 and emotion accuracy 55 % of 8 classes, squared error of the
-average voice .719, L_s .128, all on RAVDESS's actors 15 and 16. What conversions of unheard
+average voice .719, L_s .127, all on RAVDESS's actors 15 and 16. What conversions of unheard
 speakers come to stands in the README, and in data/bundles/emoconv-small/README.md how the published
 run differed from these settings.
 """
