@@ -114,7 +114,7 @@ def test_from_a_corpus_to_converted_speech(emoconv, place):
     assert provenance["conditions"] == ["happy", "sad"]
     words = "--features features --corpora . --out report --bundle mine --limit 2 --steps 2"
     out = emoconv(f"evaluate {words} --trials arousal --yardsticks source")
-    assert "| | source | model |" in out and "second recogniser: none was given" in out
+    assert "| | model | source |" in out and "second recogniser: none was given" in out
     rows = [json.loads(r) for r in (place / "report" / "rows.jsonl").read_text().splitlines()]
     assert [(r["speaker"], r["system"], r["value"]) for r in rows] == [
         (f"voices/{name}", *asked)
