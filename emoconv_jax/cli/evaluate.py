@@ -33,8 +33,8 @@ ablation  trains small score networks by the losses of EmoConv-Diff's ablation, 
 
 Only voices that no training has heard are converted. A table is printed, the figures and all rows
 go to the folder of --out; each question needs a folder of its own. An interrupted evaluation or
-ablation continues where it was. An utterance takes about 20 conversions and as many yardsticks:
-for a quick look --limit 2 --steps 4 --trials arousal. --limit, --steps and the flags of a request
+ablation continues where it was. An utterance takes about 25 conversions and 17 yardsticks: for a
+quick look --limit 2 --steps 4 --trials arousal. --limit, --steps and the flags of a request
 are of conversions.
 """
 

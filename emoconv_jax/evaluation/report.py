@@ -23,7 +23,7 @@ from emoconv_jax.evaluation.rows import SUMMARY_FILE
 from emoconv_jax.evaluation.subjects import Voices
 from emoconv_jax.evaluation.summary import summarise
 from emoconv_jax.evaluation.titles import MIXING_NAMES, SYSTEMS, table_rows, text_of
-from emoconv_jax.evaluation.trials import AROUSAL, EMOTIONS
+from emoconv_jax.evaluation.trials import AROUSAL
 from emoconv_jax.files import write_text
 
 
@@ -173,14 +173,12 @@ def _players(rows: Sequence[Row], out: pathlib.Path, heard: int) -> str:
     for (corpus, path), own in list(clips.items())[:heard]:
         parts.append(f"<h3>{html.escape(f'{corpus}/{path}')}</h3><div class='players'>")
         for row in own:
-            target = {
-                AROUSAL: f"arousal {row.value:g}",
-                EMOTIONS: row.emotion,
-            } | {
-                mixing: f"{row.emotion or 'nothing'} {row.value:g} {said}"
-                for mixing, said in MIXING_NAMES.items()
-            }
-            name = ", ".join(p for p in (row.system, target.get(row.what, "")) if p)
+            target = row.emotion
+            if row.what == AROUSAL:
+                target = f"arousal {row.value:g}"
+            elif row.what in MIXING_NAMES:
+                target = f"{row.emotion or 'nothing'} {row.value:g} {MIXING_NAMES[row.what]}"
+            name = ", ".join(part for part in (row.system, target) if part)
             sound = _sound(out / AUDIO / row.file)
             parts.append(
                 f"<label>{html.escape(name.replace('_', ' '))}"

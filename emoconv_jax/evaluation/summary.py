@@ -93,9 +93,9 @@ def _values(rows: Sequence[Row], voices: Mapping[str, Voices]) -> PerClip:
                 key = name if language == "en" else f"{name}_{language}"
                 total = sum(figures[count] for figures in known)
                 found[key][clip] = (sum(figures[errors] for figures in known), total)
-        mixed = [_mixes(own, mixing) for mixing in MIXINGS]
-        for name, value in (_arousal(own) | _emotions(own) | mixed[0] | mixed[1]).items():
-            found[name][clip] = (value, 1.0)
+        for part in (_arousal(own), _emotions(own), *(_mixes(own, one) for one in MIXINGS)):
+            for name, value in part.items():
+                found[name][clip] = (value, 1.0)
         for name, one in voices.items():
             if clip in found[f"{name}_nearest"]:
                 found[f"{name}_nearest_real"][clip] = (one.real_rate(own[0].speaker), 1.0)

@@ -76,5 +76,6 @@ def text_of(figure: Mapping[str, Any] | None, share: bool) -> str:
         return ""
     scale, digits = (100, 0) if share else (1, 2)
     value, low, high = (scale * figure[key] for key in ("value", "low", "high"))
-    digits -= not share and abs(value) >= 10
+    if not share and abs(value) >= 10:
+        digits = 1
     return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f}){' %' if share else ''}"
