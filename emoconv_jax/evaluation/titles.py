@@ -10,7 +10,7 @@ SYSTEMS = {  # in the order of the tables: colour, and what it is
     MODEL: ("#c2410c", "conversions by the bundle"),
     "signal": ("#2563a8", "pitch, its range, pace and level changed by rule, without any training"),
     "level": ("#4d7c0f", "the level changed by rule, and nothing else"),
-    "average_voice": ("#a16207", "what the score network starts from, through the vocoder"),
+    "average_voice": ("#a16207", "what is said, in no one's voice and mood, through the vocoder"),
     "copy_synthesis": ("#7c3aed", "the recording's mel through the vocoder"),
     "source": ("#6b7280", "the recording"),
 }
