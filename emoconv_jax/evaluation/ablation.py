@@ -144,6 +144,7 @@ class Trial:
         """
         self.judge, self.settings, self.banks = judge, settings, banks_of(store)
         self.mel = store.mel_config
+        self.samplers: dict[Any, Sampler] = {}  # runs of one network share what is compiled
         speaker, emotion = store.array("speaker"), store.array("emotion")
         self.clips = [
             Stretch(
@@ -164,7 +165,8 @@ class Trial:
             guidance: of the conversions.
         """
         config = BundleConfig("ablation", "", mel=self.mel, score_network=network)
-        sampler = Sampler(config, {"params": params})
+        sampler = self.samplers.setdefault(network, Sampler(config, {}))
+        sampler.variables = {"params": params}
         found = np.zeros((len(self.clips), len(LEVELS)))
         for place, level in enumerate(LEVELS):
             request = Request(
