@@ -28,8 +28,8 @@ probes    converts nothing: how well emotion and speaker can be told from the av
           encoded FEATURES, of all splits, and from the mels they were made of
 ablation  trains small score networks by the losses of EmoConv-Diff's ablation, with the velocity
           head and with the style loss, --seeds of each; converts validation clips to arousal 1 to
-          7, with guidance and without, and lets the recogniser of --second hear them. FEATURES
-          are encoded with --bundle
+          7, with guidance and without, and lets the recogniser of --second hear them, and some
+          DNSMOS. FEATURES are encoded with --bundle
 
 Only voices that no training has heard are converted. A table is printed, the figures and all rows
 go to the folder of --out; each question needs a folder of its own. An interrupted evaluation or

@@ -9,15 +9,15 @@
 The first three, and style, have the reference's score head. Every variant is trained from several
 seeds, on crops; the running average of the parameters then converts validation clips from noise to
 arousal 1 to 7, without guidance and with it. A recogniser that no training has used hears the
-log-mels, each at the loudness of its source, since a gain is not an emotion.
+log-mels, each at the loudness of its source, since a gain is not an emotion. Some are spoken by the
+bundle's vocoder, and DNSMOS hears those: a distorted voice can also be an excited one.
 
 Source: the losses and their ablation Prabhu et al., EmoConv-Diff (arXiv 2309.07828), who find that
-reconstruction helps at the ends of the scale.
+reconstruction of X0_hat helps at the ends of the scale, and that of X_t harms.
 """
 
 import dataclasses
 import functools
-import json
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,17 +27,17 @@ import numpy as np
 from scipy.special import logsumexp
 
 from emoconv_jax.bundles.banks import LEVELS
-from emoconv_jax.bundles.format import BundleConfig, check_mel, fingerprint
+from emoconv_jax.bundles.format import BundleConfig, check_mel, fingerprint, read_config
 from emoconv_jax.config import TrainingConfig
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.evaluation import statistics
-from emoconv_jax.evaluation.rows import SUMMARY_FILE, collect
+from emoconv_jax.evaluation.rows import collect
 from emoconv_jax.evaluation.subjects import choose
-from emoconv_jax.files import write_text
 from emoconv_jax.inference.batching import Job, Stretch, sample_batch
-from emoconv_jax.inference.encoders import EmotionRole, log_floor
+from emoconv_jax.inference.encoders import EmotionRole, VocoderRole, log_floor
 from emoconv_jax.inference.request import Request, resolve
 from emoconv_jax.inference.sampling import Sampler
+from emoconv_jax.listeners.naturalness import DNSMOS_NEEDS, Dnsmos
 from emoconv_jax.pipeline.store import FeatureStore
 from emoconv_jax.training import selection
 from emoconv_jax.training.loop import Care, train
@@ -54,7 +54,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 GUIDANCES = (1.0, 2.0)
 ENDS, MIDDLE = (0, 6), (2, 3, 4)  # places of the levels 1 and 7, and 3 to 5
-FIGURES = ("l_abs", "l_mse", "l_abs_ends", "l_abs_middle", "tau", "slope", "clips")
+SPOKEN = (1, 4, 7)  # levels that DNSMOS hears
+FIGURES = ("l_abs", "l_mse", "l_abs_ends", "l_abs_middle", "tau", "slope", "ovrl", "clips")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,13 +63,15 @@ class Settings:
     """What every run has in common.
 
     Attributes:
-        bundle: whose recogniser encoded the features; the style loss reads its maps.
+        bundle: whose recogniser encoded the features; the style loss reads its maps, and its
+            vocoder speaks.
         width: of the score network.
         frames: of a crop.
         batch: examples per step.
         steps: of training.
         learning_rate: of Adam.
         clips: validation utterances that are converted.
+        spoken: the first of them, whose conversions to SPOKEN are heard by DNSMOS.
         solver_steps: of a conversion.
         seeds: runs of each variant.
     """
@@ -80,6 +83,7 @@ class Settings:
     steps: int = 800
     learning_rate: float = 1e-3
     clips: int = 12
+    spoken: int = 6
     solver_steps: int = 8
     seeds: int = 3
 
@@ -122,7 +126,7 @@ class Row:
         seed: of the training.
         guidance: of the conversions.
         figures: FIGURES, means over those clips that were converted to numbers at every target, and
-            how many these are; NaN where there is none.
+            how many these are; NaN where there is none, and for OVRL without DNSMOS.
     """
 
     variant: str
@@ -132,17 +136,22 @@ class Row:
 
 
 class Trial:
-    """Converts the same clips with any score network and lets the judge hear them."""
+    """Converts the same clips with any score network and lets the judges hear them."""
 
-    def __init__(self, store: FeatureStore, judge: EmotionRole, settings: Settings):
+    def __init__(
+        self, store: FeatureStore, judge: EmotionRole, dnsmos: Dnsmos | None, settings: Settings
+    ):
         """Reads the clips.
 
         Args:
             store: encoded features.
             judge: hears log-mels.
+            dnsmos: hears speech; None where it is not installed.
             settings: of all runs.
         """
         self.judge, self.settings, self.banks = judge, settings, banks_of(store)
+        bundle = pathlib.Path(settings.bundle)
+        self.dnsmos, self.vocoder = dnsmos, VocoderRole(read_config(bundle), bundle)
         self.mel = store.mel_config
         self.samplers: dict[Any, Sampler] = {}  # runs of one network share what is compiled
         speaker, emotion = store.array("speaker"), store.array("emotion")
@@ -165,9 +174,11 @@ class Trial:
             guidance: of the conversions.
         """
         config = BundleConfig("ablation", "", mel=self.mel, score_network=network)
-        sampler = self.samplers.setdefault(network, Sampler(config, {}))
+        if network not in self.samplers:  # on one device, which a batch of one is not divided over
+            self.samplers[network] = Sampler(config, {}, devices=jax.local_devices()[:1])
+        sampler = self.samplers[network]
         sampler.variables = {"params": params}
-        found = np.zeros((len(self.clips), len(LEVELS)))
+        found, qualities = np.zeros((len(self.clips), len(LEVELS))), []
         for place, level in enumerate(LEVELS):
             request = Request(
                 arousal=float(level),
@@ -178,11 +189,15 @@ class Trial:
             job = Job(resolve(request, config, self.banks), None, 1)
             for row, clip in enumerate(self.clips):
                 (mel,) = sample_batch(sampler, [clip], job, log_floor(config))
-                if np.isfinite(mel).all():
-                    found[row, place] = self.judge(at_loudness_of(clip.mel, mel)).arousal
-                else:
+                if not np.isfinite(mel).all():
                     found[row, place] = np.nan
-        return figures(found)
+                    continue
+                mel = at_loudness_of(clip.mel, mel)
+                found[row, place] = self.judge(mel).arousal
+                if self.dnsmos and level in SPOKEN and row < self.settings.spoken:
+                    speech = self.vocoder(mel)
+                    qualities.append(self.dnsmos(speech, self.mel.sample_rate_hz)[1])
+        return figures(found, qualities)
 
 
 def at_loudness_of(source: np.ndarray, mel: np.ndarray) -> np.ndarray:
@@ -196,11 +211,12 @@ def at_loudness_of(source: np.ndarray, mel: np.ndarray) -> np.ndarray:
     return mel + (wanted - own)
 
 
-def figures(heard: np.ndarray) -> dict[str, float]:
+def figures(heard: np.ndarray, qualities: Sequence[float]) -> dict[str, float]:
     """Returns FIGURES of what was heard.
 
     Args:
         heard: arousal of each clip at each of LEVELS, NaN where a conversion blew up.
+        qualities: OVRL of what was spoken.
     """
     asked, known = np.array(LEVELS, np.float64), heard[np.isfinite(heard).all(axis=1)]
     if not len(known):
@@ -211,7 +227,8 @@ def figures(heard: np.ndarray) -> dict[str, float]:
         for places in (ENDS, MIDDLE)
     ]
     taus, slopes = statistics.taus(asked, known), statistics.slopes(asked, known)
-    values = (absolute, squared, *parts, taus, slopes, len(known))
+    ovrl = np.mean(qualities) if len(qualities) else np.nan
+    values = (absolute, squared, *parts, taus, slopes, ovrl, len(known))
     return {name: float(np.mean(one)) for name, one in zip(FIGURES, values, strict=True)}
 
 
@@ -254,7 +271,7 @@ def measure(
     check_mel(recogniser.mel, store.mel_config, f"{judge}: mel", "the features' mel")
     for variant in variants:
         make_trainee(training_of(variant, 0, settings))  # refuses before the first run
-    trial = Trial(store, recogniser, settings)
+    trial = Trial(store, recogniser, _dnsmos(log), settings)
 
     @functools.lru_cache(maxsize=1)
     def trained(variant: str, seed: int) -> tuple[Any, Any]:
@@ -279,9 +296,23 @@ def measure(
         for guidance in GUIDANCES
     }
     rows = collect(out, about, Row, lambda r: (r.variant, r.seed, r.guidance), jobs, "runs")
-    summary = about | {"rows": [dataclasses.asdict(row) for row in rows]}
-    write_text(out / SUMMARY_FILE, json.dumps(summary, indent=1) + "\n")
+    statistics.save(out, about | {"rows": [_json_of(row) for row in rows]})
     return rows
+
+
+def _json_of(row: Row) -> dict[str, Any]:
+    """Returns a row with None where there is no figure."""
+    known = {name: one if np.isfinite(one) else None for name, one in row.figures.items()}
+    return dataclasses.asdict(row) | {"figures": known}
+
+
+def _dnsmos(log: Callable[[str], None]) -> Dnsmos | None:
+    """Returns DNSMOS; None, and says so, where it is not installed."""
+    try:
+        return Dnsmos()
+    except ModuleNotFoundError as error:
+        log(f"DNSMOS: absent, {error.name} is not installed; {DNSMOS_NEEDS}")
+        return None
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -42,10 +42,10 @@ def test_runs_differ_by_what_their_names_say():
 
 def test_figures_of_a_constant_answer_are_the_papers():
     """4 to all of 1..7: L_abs 12 / 42, L_mse 28 / 7 / 36; 3 / 6 at the ends, (1 + 0 + 1) / 3 / 6
-    in the middle. A clip that was not converted to numbers is left out."""
+    in the middle. A clip that was not converted to numbers is left out. OVRL of 2 and 3 is 2.5."""
     heard = np.full((3, 7), 4.0)
     heard[1, 2] = np.nan
-    found = ablation.figures(heard)
+    found = ablation.figures(heard, [2.0, 3.0])
     wanted = {
         "l_abs": 12 / 42,
         "l_mse": 1 / 9,
@@ -53,9 +53,10 @@ def test_figures_of_a_constant_answer_are_the_papers():
         "l_abs_middle": 1 / 9,
         "tau": 0.0,
         "slope": 0.0,
+        "ovrl": 2.5,
     }
     assert found == pytest.approx(wanted | {"clips": 2}) and list(found) == list(FIGURES)
-    nothing = ablation.figures(heard[1:2])
+    nothing = ablation.figures(heard[1:2], [])
     assert nothing.pop("clips") == 0 and np.isnan(list(nothing.values())).all()
 
 
@@ -100,7 +101,15 @@ def store(tmp_path) -> FeatureStore:
     return FeatureStore(folder)
 
 
-SMALL = {"width": 8, "frames": 16, "batch": 8, "clips": 1, "solver_steps": 2, "seeds": 1}
+SMALL = {
+    "width": 8,
+    "frames": 16,
+    "batch": 8,
+    "clips": 1,
+    "spoken": 1,
+    "solver_steps": 2,
+    "seeds": 1,
+}
 
 
 @pytest.fixture
@@ -113,7 +122,7 @@ def test_runs_are_measured_once_and_kept(store, bundle_folder, judge, tmp_path):
     parts = store, judge, out, settings, ["velocity"]
     first = ablation.measure(*parts, log=lambda _: None)
     assert [row.guidance for row in first] == list(GUIDANCES)
-    assert all(np.isfinite(row.figures["l_abs"]) for row in first)
+    assert all(np.isfinite(list(row.figures.values())).all() for row in first)
     assert ablation.measure(*parts, log=lambda _: pytest.fail("trained again")) == first
     told = json.loads((out / "summary.json").read_text())
     assert [row["figures"] for row in told["rows"]] == [row.figures for row in first]
