@@ -18,9 +18,9 @@ conversions  (default) converts each chosen utterance to arousal 1, 2 ... 7, to 
           neutral with an emotion mixed in at strength 0, .2, .4, .6, .8, on all steps (mixes)
           and by three phases (emomix), beside yardsticks. They
           are heard by the bundle's recogniser and by that of --second, by two speaker encoders,
-          Whisper, DNSMOS and DistillMOS, as far as they are installed (extra `evaluate`). A table
-          and report.html with 95 % intervals over utterances, plots and players; report.csv,
-          summary.json
+          Whisper, DNSMOS and DistillMOS, as far as they are installed (extra `evaluate`, and for
+          DistillMOS torch and `pip install --no-deps distillmos xls-r-sqa`). Tables and report.html
+          with 95 % intervals over utterances, plots and players; report.csv, summary.json
 recognisers  converts nothing: how well the recognisers of --bundle and --second hear emotion and
           arousal of real clips, beside level and F0 alone; of clips that a recogniser was
           trained on its row says nothing
@@ -128,7 +128,7 @@ def _recognisers(flags: absl_flags.FlagValues) -> str:
     found = recognition.evaluate(
         {name: EmotionRole.from_bundle(hub.fetch(name, None)[0]) for name in names},
         FeatureStore(pathlib.Path(flags.features)),
-        pathlib.Path(flags.out),
+        _own_folder(flags),
         [name.strip() for name in flags.split.split(",")],
         flags.seed,
     )
@@ -146,7 +146,7 @@ def _probes(flags: absl_flags.FlagValues) -> str:
     from emoconv_jax.pipeline.store import FeatureStore
 
     store = FeatureStore(pathlib.Path(flags.features))
-    found = probes.evaluate(store, pathlib.Path(flags.out), flags.seed)
+    found = probes.evaluate(store, _own_folder(flags), flags.seed)
     rows = []
     for corpus, told in found.items():
         for label, row in told.items():
@@ -174,6 +174,16 @@ def _ablation(flags: absl_flags.FlagValues) -> str:
     return ablation.table(
         ablation.measure(*parts, settings, flags.variants or tuple(ablation.VARIANTS))
     )
+
+
+def _own_folder(flags: absl_flags.FlagValues) -> pathlib.Path:
+    """Returns the folder for figures; one that holds rows has a summary of these."""
+    from emoconv_jax.evaluation.rows import ROWS_FILE
+
+    out = pathlib.Path(flags.out)
+    if (out / ROWS_FILE).is_file():
+        raise UsageError(f"--out: {out} holds an evaluation of conversions; use a fresh folder")
+    return out
 
 
 def _interval(figure: Any) -> str:

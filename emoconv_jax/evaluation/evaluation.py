@@ -33,18 +33,20 @@ from emoconv_jax.evaluation.trials import (
     MIXED_IN,
     MIXINGS,
     MODEL,
+    WHAT,
     Trial,
     request_of,
     shared_out,
     sound_of,
     trials,
 )
-from emoconv_jax.evaluation.yardsticks import SIGNAL_NEEDS
+from emoconv_jax.evaluation.yardsticks import BY_RULE, SIGNAL_NEEDS, SOURCE, UNCHANGED
 from emoconv_jax.files import replacing
 from emoconv_jax.inference.conversion import CAUTION
 from emoconv_jax.inference.converter import EmotionConverter
 from emoconv_jax.inference.request import NEUTRAL, resolve
 from emoconv_jax.pipeline.store import FeatureStore, Utterance
+from emoconv_jax.training import selection
 
 AUDIO, VOICES = "audio", "voices.npz"
 
@@ -131,7 +133,8 @@ class Evaluation:
             asked: for what.
 
         Raises:
-            UsageError: a request that makes no sense, or an emotion that the bundle does not know.
+            UsageError: a request that makes no sense, or a trial, yardstick or emotion that is not
+                known.
             EmoconvError: no utterances of unseen speakers.
         """
         if "signal" in asked.systems and importlib.util.find_spec("pyworld") is None:
@@ -192,6 +195,7 @@ class Evaluation:
             "split": self.asked.split,
             "seed": self.asked.seed,
             "judges": self.judges.names,
+            "data": selection.fingerprint(self.store, np.arange(len(self.store.utterances))),
             "requests": filled,
         }
 
@@ -215,7 +219,7 @@ class Evaluation:
         clip = hashlib.sha256(f"{utterance.corpus}/{utterance.path}".encode()).hexdigest()[:12]
         file = f"{clip}_{trial.name}.flac"
         (self.out / AUDIO).mkdir(exist_ok=True)
-        write_audio(self.out / AUDIO / file, sound, rate_hz, comment=CAUTION)
+        write_audio(self.out / AUDIO / file, sound, rate_hz, comment=comment_of(trial.system))
         figures, vectors = self.judges.hear(sound, utterance.text, utterance.language)
         figures["seconds"], figures["source_seconds"] = (
             len(one) / rate_hz for one in (sound, audio)
@@ -253,7 +257,8 @@ class Evaluation:
     def _vectors(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Returns what each speaker encoder says of real clips, from the folder if it is there."""
         path, names = self.out / VOICES, list(self.judges.speakers)
-        clips = np.array([f"{u.corpus}/{u.path}" for u in map(self._utterance, indices.tolist())])
+        utterances = [self.store.utterances[index] for index in indices.tolist()]
+        clips = np.array([f"{one.corpus}/{one.path}" for one in utterances])
         if path.is_file():
             try:
                 with np.load(path, allow_pickle=False) as file:
@@ -264,8 +269,8 @@ class Evaluation:
                 return {name: held[name] for name in names}
         found: dict[str, list[np.ndarray]] = {name: [] for name in names}
         rate_hz = self.converter.config.mel.sample_rate_hz
-        for index in tqdm(indices.tolist(), "real voices"):
-            audio = self._source(self.store.utterances[index])
+        for utterance in tqdm(utterances, "real voices"):
+            audio = self._source(utterance)
             for name, encoder in self.judges.speakers.items():
                 found[name].append(encoder(audio, rate_hz))
         vectors: dict[str, Any] = {n: np.array(rows, np.float32) for n, rows in found.items()}
@@ -274,14 +279,26 @@ class Evaluation:
             np.savez(file, clips=clips, **vectors)
         return vectors
 
-    def _utterance(self, index: int) -> Utterance:
-        return self.store.utterances[index]
+
+def comment_of(system: str) -> str:
+    """Returns what the file of a system's sound says of itself.
+
+    Args:
+        system: as of `Trial`.
+    """
+    return "" if system == SOURCE else CAUTION
 
 
 def _check(asked: Asked, known: tuple[str, ...]) -> None:
     """Refuses what asks for nothing, or for a mix that is none."""
     if not asked.what:
         raise UsageError("trials: found none, at least one is needed")
+    for name, found, allowed in (
+        ("trials", asked.what, WHAT),
+        ("yardsticks", asked.systems, (*UNCHANGED, *BY_RULE)),
+    ):
+        if not set(found) <= set(allowed):
+            raise UsageError(f"{name}: found {', '.join(found)}, allowed are {', '.join(allowed)}")
     if not set(MIXINGS) & set(asked.what):
         return
     allowed = [name for name in known if name != NEUTRAL]

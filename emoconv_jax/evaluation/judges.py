@@ -7,7 +7,8 @@
     prosody     level, pitch and its range
 
 Arousal and emotion are heard twice, as it is and after the loudness was set equal: a gain is not an
-emotion. A machine that is absent leaves its figures out and says so in `notes`.
+emotion. All else is heard as it is. A machine that is absent leaves its figures out and says so in
+`notes`.
 """
 
 from collections.abc import Callable
@@ -17,7 +18,6 @@ import numpy as np
 
 from emoconv_jax.audio.prosody import f0_track, level_db, set_level
 from emoconv_jax.errors import EmoconvError
-from emoconv_jax.evaluation.measures import EQUAL_LEVEL_DB
 from emoconv_jax.inference.converter import EmotionConverter
 from emoconv_jax.inference.encoders import Recognition
 from emoconv_jax.listeners.naturalness import DISTILLMOS_NEEDS, DNSMOS_NEEDS, Distillmos, Dnsmos
@@ -25,6 +25,8 @@ from emoconv_jax.listeners.second_speaker import SECOND_SPEAKER_NEEDS, SecondSpe
 from emoconv_jax.listeners.transcripts import edits, english_normalizer, words
 from emoconv_jax.listeners.whisper import WHISPER_NEEDS, Whisper
 from emoconv_jax.shapes import Float
+
+EQUAL_LEVEL_DB = -26.0  # a usual speech level (ITU-T P.56 practice)
 
 Figures = dict[str, float | int]
 
@@ -121,8 +123,7 @@ class Judges:
         return figures
 
     def _words(self, audio: np.ndarray, text: str, language: str) -> Figures:
-        wanted = words(text, language)
-        if self._whisper is None or not wanted:
+        if self._whisper is None or not (wanted := words(text, language)):
             return {}
         found = words(self._whisper(audio, self.rate_hz, language), language)
         return {

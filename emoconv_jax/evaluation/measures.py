@@ -4,13 +4,11 @@ import dataclasses
 
 import numpy as np
 
-from emoconv_jax.audio.prosody import level_db, median_f0_hz, set_level
+from emoconv_jax.audio.prosody import level_db, median_f0_hz
 from emoconv_jax.config import MelConfig
 from emoconv_jax.inference.encoders import DimensionalRole, EmotionRole
 from emoconv_jax.inference.speaker import SpeakerRole
 from emoconv_jax.shapes import Float
-
-EQUAL_LEVEL_DB = -26.0  # a usual speech level (ITU-T P.56 practice), where gains are set equal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,14 +17,12 @@ class Measures:
 
     Attributes:
         arousal: the recogniser's, 1..7.
-        arousal_equal_level: the same after the speech was set to EQUAL_LEVEL_DB.
         f0_hz: median over voiced frames; NaN where nothing is voiced.
         level_db: RMS of the active speech, dBFS.
         speaker: d-vector.
     """
 
     arousal: float
-    arousal_equal_level: float
     f0_hz: float
     level_db: float
     speaker: Float[np.ndarray, " d"]
@@ -50,10 +46,8 @@ def measure(
         Its figures.
     """
     rate_hz = mel.sample_rate_hz
-    equal = set_level(audio, EQUAL_LEVEL_DB, rate_hz)
     return Measures(
         arousal=emotion.hear(audio, rate_hz).arousal,
-        arousal_equal_level=emotion.hear(equal, rate_hz).arousal,
         f0_hz=float(median_f0_hz(audio, rate_hz)),
         level_db=float(level_db(audio, rate_hz)),
         speaker=speaker(audio, rate_hz),

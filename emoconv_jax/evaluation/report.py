@@ -12,12 +12,12 @@ import io
 import json
 import pathlib
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from emoconv_jax.audio.reading import read_native
 from emoconv_jax.audio.writing import write_audio
-from emoconv_jax.evaluation.evaluation import AUDIO, Row
+from emoconv_jax.evaluation.evaluation import AUDIO, Row, comment_of
 from emoconv_jax.evaluation.plots import plots
 from emoconv_jax.evaluation.rows import SUMMARY_FILE
 from emoconv_jax.evaluation.subjects import Voices
@@ -53,26 +53,44 @@ def write(
     return summary
 
 
-def markdown(summary: Mapping[str, Any], corpus: str = "all") -> str:
-    """Returns the table of all systems as Markdown.
+def markdown(summary: Mapping[str, Any]) -> str:
+    """Returns the tables of all systems as Markdown.
 
     Args:
         summary: of `summary.summarise`.
-        corpus: of which utterances.
     """
-    columns = _columns(summary, corpus)
-    lines = ["| | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for key, title, share in table_rows():
-        cells = [text_of(figures.get(key), share) for figures in columns.values()]
-        if any(cells):
-            lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    parts = []
+    for title, systems in _sections(summary, ["all"]):
+        (_, *names), *lines = _table(systems)
+        parts += [f"{title}:", "", "| | " + " | ".join(names) + " |", "|---" * len(names) + "|---|"]
+        parts += ["| " + " | ".join(line) + " |" for line in lines] + [""]
+    return "\n".join(parts)
 
 
-def _columns(summary: Mapping[str, Any], corpus: str) -> dict[str, Mapping[str, Any]]:
-    """Returns the figures of each system that has some of a corpus, in the order of SYSTEMS."""
-    found = summary["systems"]
-    return {name: found[name][corpus] for name in SYSTEMS if corpus in found.get(name, ())}
+Systems = Mapping[str, Mapping[str, Any]]  # system -> figure -> `statistics.Figure` as a dict
+
+
+def _sections(summary: Mapping[str, Any], corpora: Sequence[str]) -> Iterator[tuple[str, Systems]]:
+    """Yields title and figures of each table: all that was done, what all systems did, corpora."""
+    for corpus in corpora:
+        tables = summary["systems"].items()
+        systems = {name: table[corpus] for name, table in tables if corpus in table}
+        yield ("all that was converted" if corpus == "all" else corpus), systems
+        alone = summary["towards_arousal"]
+        if corpus == "all" and alone != systems:
+            yield "targets of arousal alone, where systems can be compared", alone
+
+
+def _table(systems: Systems) -> list[list[str]]:
+    """Returns head and rows of a table, a column per system in the order of SYSTEMS."""
+    columns = {name: systems[name] for name in SYSTEMS if name in systems}
+    every = [figure for figures in columns.values() for figure in figures.values()]
+    most = max((figure["utterances"] for figure in every), default=0)
+    lines = [["", *(name.replace("_", " ") for name in columns)]]
+    for key, title, share in table_rows({key for figures in columns.values() for key in figures}):
+        cells = (text_of(figures.get(key), share, most) for figures in columns.values())
+        lines.append([title, *cells])
+    return lines
 
 
 def write_csv(rows: Sequence[Row], path: pathlib.Path) -> None:
@@ -99,7 +117,7 @@ def write_page(
     notes: Sequence[str],
     out: pathlib.Path,
     path: pathlib.Path,
-    heard: int = 6,
+    players: int = 6,
 ) -> None:
     """Writes the page.
 
@@ -109,18 +127,18 @@ def write_page(
         notes: what a reader has to know.
         out: the evaluation's folder, which holds the sounds.
         path: of the page, written to a temporary name and renamed.
-        heard: utterances that have players.
+        players: utterances that have some.
     """
     parts = [_opening(rows, summary), *(f"<p>{html.escape(note)}</p>" for note in notes)]
     parts += [f"<figure>{picture}</figure>" for picture in plots(summary)]
     parts.append("<h2>Figures</h2>")
     corpora = list(next(iter(summary["systems"].values()), {"all": {}}))
-    for corpus in corpora:
-        shown = "<details>" if corpus != "all" else "<details open>"
-        parts.append(f"{shown}<summary>{html.escape(corpus)}</summary>{_table(summary, corpus)}")
-        parts.append("</details>")
+    for place, (title, systems) in enumerate(_sections(summary, corpora)):
+        shown = "<details>" if place else "<details open>"
+        table = _html(_table(systems))
+        parts.append(f"{shown}<summary>{html.escape(title)}</summary>{table}</details>")
     parts.append(_pairs(summary["paired"]))
-    parts.append(_players(rows, out, heard))
+    parts.append(_players(rows, out, players))
     write_text(path, PAGE.format(body="\n".join(parts)))
 
 
@@ -138,39 +156,36 @@ def _opening(rows: Sequence[Row], summary: Mapping[str, Any]) -> str:
     )
 
 
-def _table(summary: Mapping[str, Any], corpus: str) -> str:
-    columns = _columns(summary, corpus)
-    lines = [_cells("th", ["", *(name.replace("_", " ") for name in columns)])]
-    for key, title, share in table_rows():
-        cells = [text_of(figures.get(key), share) for figures in columns.values()]
-        if any(cells):
-            lines.append(_cells("td", [title, *cells]))
-    return f'<div class="scroll"><table>{"".join(lines)}</table></div>'
-
-
 def _pairs(paired: Mapping[str, Mapping[str, Any]]) -> str:
     """Returns the comparisons of the model with the yardsticks as a table."""
-    titles = {key: title for key, title, _ in table_rows()}
-    lines = [_cells("th", ["model minus", "figure", "difference", "95 %", "p", "utterances"])]
+    lines = [["model minus", "figure", "mean difference", "p", "utterances"]]
     for system, figures in paired.items():
-        for name, one in figures.items():
-            ends = f"{one['low']:.3f} to {one['high']:.3f}"
-            cells = [f"{one['difference']:.3f}", ends, f"{one['p']:.2g}", str(one["utterances"])]
-            lines.append(_cells("td", [system.replace("_", " "), titles[name], *cells]))
-    return f'<h2>Paired comparisons</h2><div class="scroll"><table>{"".join(lines)}</table></div>'
+        for name, title, share in table_rows(figures):
+            one = figures[name]
+            difference = text_of(one | {"value": one["difference"]}, share, digits=1 + (not share))
+            cells = [difference, f"{one['p']:.2g}", str(one["utterances"])]
+            title = title.replace(", median", "")  # differences have a mean
+            lines.append([system.replace("_", " "), title, *cells])
+    return f"<h2>Paired comparisons</h2>{_html(lines)}"
+
+
+def _html(lines: Sequence[Sequence[str]]) -> str:
+    """Returns a table, the first line of which is its head."""
+    rows = (_cells("td" if place else "th", line) for place, line in enumerate(lines))
+    return f'<div class="scroll"><table>{"".join(rows)}</table></div>'
 
 
 def _cells(tag: str, cells: Iterable[str]) -> str:
     return "<tr>" + "".join(f"<{tag}>{html.escape(c)}</{tag}>" for c in cells) + "</tr>"
 
 
-def _players(rows: Sequence[Row], out: pathlib.Path, heard: int) -> str:
+def _players(rows: Sequence[Row], out: pathlib.Path, most: int) -> str:
     """Returns players of the first utterances, all of whose sounds are inside the page."""
     clips: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         clips.setdefault(row.clip, []).append(row)
     parts = ["<h2>Listen</h2>"]
-    for (corpus, path), own in list(clips.items())[:heard]:
+    for (corpus, path), own in list(clips.items())[:most]:
         parts.append(f"<h3>{html.escape(f'{corpus}/{path}')}</h3><div class='players'>")
         for row in own:
             target = row.emotion
@@ -179,7 +194,7 @@ def _players(rows: Sequence[Row], out: pathlib.Path, heard: int) -> str:
             elif row.what in MIXING_NAMES:
                 target = f"{row.emotion or 'nothing'} {row.value:g} {MIXING_NAMES[row.what]}"
             name = ", ".join(part for part in (row.system, target) if part)
-            sound = _sound(out / AUDIO / row.file)
+            sound = _sound(out / AUDIO / row.file, comment_of(row.system))
             parts.append(
                 f"<label>{html.escape(name.replace('_', ' '))}"
                 f'<audio controls preload="none" src="{sound}"></audio></label>'
@@ -188,12 +203,12 @@ def _players(rows: Sequence[Row], out: pathlib.Path, heard: int) -> str:
     return "".join(parts)
 
 
-def _sound(path: pathlib.Path) -> str:
+def _sound(path: pathlib.Path, comment: str) -> str:
     """Returns a sound as an address that holds it, as OGG: a fifth of the size of the FLAC."""
     audio, rate_hz = read_native(path)
     with tempfile.TemporaryDirectory() as folder:
         small = pathlib.Path(folder) / "sound.ogg"
-        write_audio(small, audio, rate_hz)
+        write_audio(small, audio, rate_hz, comment=comment)
         content = base64.b64encode(small.read_bytes()).decode("ascii")
     return f"data:audio/ogg;base64,{content}"
 

@@ -65,6 +65,8 @@ def collect(
 def _claim(path: pathlib.Path, settings: dict) -> None:
     """Writes the settings of the rows, or refuses a folder whose rows were made with others."""
     if not path.is_file():
+        if (path.parent / ROWS_FILE).is_file():
+            raise EmoconvError(f"{path}: absent, so nobody knows what the rows are of; remove them")
         write_text(path, json.dumps(settings, indent=1) + "\n")
         return
     if read_json(path, "expected settings") != settings:
@@ -81,11 +83,19 @@ def _read(path: pathlib.Path, kind: type[Row]) -> list[Row]:
     """
     if not path.is_file():
         return []
-    text = path.read_text(encoding="utf-8")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise EmoconvError(f"{path}: not UTF-8 text ({error}); use a fresh folder") from None
     whole = text[: text.rfind("\n") + 1]
     if whole != text:
         write_text(path, whole)
-    try:
-        return [kind(**json.loads(line)) for line in whole.splitlines()]
-    except (TypeError, ValueError) as error:
-        raise EmoconvError(f"{path}: a line is no row ({error}); use a fresh folder") from None
+    rows = []
+    for number, line in enumerate(whole.splitlines(), 1):
+        try:
+            rows.append(kind(**json.loads(line)))
+        except (TypeError, ValueError) as error:
+            raise EmoconvError(
+                f"{path}: line {number} is no row ({error}); use a fresh folder"
+            ) from None
+    return rows

@@ -1,6 +1,7 @@
 """Figures of many utterances with how far they may be trusted: all resample whole utterances.
 
-    (1)  pairs in order   of all pairs of values asked for, those whose greater one is heard as more
+    (1)  pairs in order   of all pairs of values asked for, those whose greater one is heard as
+                          more; a tie is not in order
     (2)  tau              Kendall's tau-b between asked and heard within an utterance; 0 where
                           everything sounds the same
     (3)  slope            least squares of heard on asked within an utterance
@@ -29,6 +30,7 @@ from emoconv_jax.files import write_text
 from emoconv_jax.shapes import Float
 
 RESAMPLES = 10_000
+DIGITS = 3  # of an arousal or a probability; what differs by less is the same sound to a recogniser
 SHARE = 0.95
 FEWEST = 3  # two points always lie on a line
 
@@ -134,9 +136,10 @@ def correlation_figure(
 
 def _correlations(x: Float[np.ndarray, "r u"], y: Float[np.ndarray, "r u"]) -> np.ndarray:
     """Returns Pearson's r of each row, NaN where a row is constant."""
+    constant = (np.ptp(x, axis=1) == 0) | (np.ptp(y, axis=1) == 0)  # a mean of .1s is not quite .1
     x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
     spread = np.sqrt((x**2).sum(1) * (y**2).sum(1))
-    return (x * y).sum(1) / np.where(spread > 0, spread, np.nan)
+    return (x * y).sum(1) / np.where(constant, np.nan, spread)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,7 +215,9 @@ def pairs_in_order(asked: Float[np.ndarray, " v"], heard: Float[np.ndarray, "u v
         heard: of each utterance at each value.
     """
     low, high = np.triu_indices(len(asked), 1)
-    return (heard[:, high] > heard[:, low]).mean(axis=1)
+    heard = np.round(heard, DIGITS)
+    rising = (heard[:, high] > heard[:, low]).mean(axis=1)
+    return np.where(np.isfinite(heard).all(axis=1), rising, np.nan)
 
 
 def taus(asked: Float[np.ndarray, " v"], heard: Float[np.ndarray, "u v"]) -> np.ndarray:
@@ -222,6 +227,7 @@ def taus(asked: Float[np.ndarray, " v"], heard: Float[np.ndarray, "u v"]) -> np.
         asked: values, not all the same.
         heard: of each utterance at each value.
     """
+    heard = np.round(heard, DIGITS)
     found = np.array([float(np.asarray(kendalltau(asked, row))[0]) for row in heard])
     same = np.ptp(heard, axis=1) == 0
     return np.where(same, 0.0, found)

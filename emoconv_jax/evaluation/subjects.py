@@ -109,6 +109,11 @@ class Voices:
             self._rates[speaker] = float(np.mean(hits)) if hits else float("nan")
         return self._rates[speaker]
 
+    def guess(self, speaker: str) -> float:
+        """Returns how often a guess is right: among the speakers of one gender, if known."""
+        gender = self.gender[speaker]
+        return 1 / sum(other == gender for other in self.gender.values())
+
     def real_medians(self) -> tuple[float, float]:
         """Returns the median cosine of real emotional clips with two centroids.
 

@@ -99,6 +99,7 @@ def _values(rows: Sequence[Row], voices: Mapping[str, Voices]) -> PerClip:
         for name, one in voices.items():
             if clip in found[f"{name}_nearest"]:
                 found[f"{name}_nearest_real"][clip] = (one.real_rate(own[0].speaker), 1.0)
+                found[f"{name}_nearest_guess"][clip] = (one.guess(own[0].speaker), 1.0)
     return found
 
 

@@ -1,6 +1,6 @@
 """What systems, hearers and figures of an evaluation are called on its page and in its tables."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from emoconv_jax.evaluation.summary import HEARERS
@@ -33,18 +33,18 @@ OTHERS = {
     "own_voice": "cosine with the own speaker (GE2E)",
     "own_nearest": "nearest to the own speaker (GE2E)",
     "own_nearest_real": "the same of real emotional clips",
+    "own_nearest_guess": "the same of a guess among voices of one sex",
     "second_voice": "cosine with the own speaker (second encoder)",
     "second_nearest": "nearest to the own speaker (second encoder)",
     "second_nearest_real": "the same of real emotional clips",
     "wer": "word error rate, English",
     "cer": "character error rate, English",
-    "cer_pl": "character error rate, Polish",
     "sig": "DNSMOS SIG",
     "ovrl": "DNSMOS OVRL",
     "distillmos": "DistillMOS",
     "level_db": "level (dBFS)",
     "f0_hz": "median F0 (Hz)",
-    "f0_range_semitones": "range of F0 (semitones)",
+    "f0_range_semitones": "standard deviation of F0 (semitones)",
     "f0_risen_semitones": "median F0 at arousal 7 above that at 1 (semitones)",
     "level_risen_db": "level at arousal 7 above that at 1 (dB)",
     "pace": "pace over that of the source",
@@ -53,8 +53,14 @@ OTHERS = {
 }
 
 
-def table_rows() -> list[tuple[str, str, bool]]:
-    """Returns (figure, title, whether it is a share) of every row of the tables."""
+def table_rows(known: Iterable[str]) -> list[tuple[str, str, bool]]:
+    """Returns (figure, title, whether it is a share) of every row of a table, in order.
+
+    Args:
+        known: the figures that there are.
+    """
+    languages = sorted(name for name in known if name.startswith("cer_"))
+    others = OTHERS | {name: f"character error rate, {name[4:]}" for name in languages}
     rows = []
     for name, title in TITLES.items():
         for hearer in HEARERS:
@@ -62,20 +68,30 @@ def table_rows() -> list[tuple[str, str, bool]]:
                 text = f"{title}, by {HEARER_NAMES[hearer]}{said}"
                 rows.append((f"{name}_{hearer}{loudness}", text, name in PERCENT))
     shares = ("nearest", "wer", "cer")
-    return rows + [(key, title, any(s in key for s in shares)) for key, title in OTHERS.items()]
+    rows += [(key, title, any(s in key for s in shares)) for key, title in others.items()]
+    return [row for row in rows if row[0] in set(known)]
 
 
-def text_of(figure: Mapping[str, Any] | None, share: bool) -> str:
+def text_of(
+    figure: Mapping[str, Any] | None,
+    share: bool,
+    utterances: int = 0,
+    digits: int | None = None,
+) -> str:
     """Returns a figure with its interval as text.
 
     Args:
         figure: of `statistics`, as a dict; None where there is none.
         share: whether it is one of 0..1, shown in per cent.
+        utterances: that there are; a figure of fewer says of how many.
+        digits: after the point; None is as many as one can read.
     """
     if figure is None:
         return ""
-    scale, digits = (100, 0) if share else (1, 2)
+    scale = 100 if share else 1
     value, low, high = (scale * figure[key] for key in ("value", "low", "high"))
-    if not share and abs(value) >= 10:
-        digits = 1
-    return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f}){' %' if share else ''}"
+    if digits is None:
+        digits = 0 if share else 1 if abs(value) >= 10 else 2
+    fewer = f", {figure['utterances']} clips" if figure["utterances"] < utterances else ""
+    unit = " %" if share else ""
+    return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f}{fewer}){unit}"

@@ -31,7 +31,8 @@ FRAME_MS = 5.0
 SIGNAL_NEEDS = "`pip install pyworld-prebuilt` has it"
 PEAK = 0.99
 
-UNCHANGED = ("source", "copy_synthesis", "average_voice")  # of no target
+SOURCE = "source"
+UNCHANGED = (SOURCE, "copy_synthesis", "average_voice")  # of no target
 BY_RULE = ("signal", "level")  # towards an arousal
 
 

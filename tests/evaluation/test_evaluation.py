@@ -9,13 +9,16 @@ import pytest
 import soundfile
 from tiny_store import entries
 
+from emoconv_jax.cli import evaluate
 from emoconv_jax.config import MelConfig
 from emoconv_jax.errors import EmoconvError, UsageError
 from emoconv_jax.evaluation import report
 from emoconv_jax.evaluation.evaluation import AUDIO, Asked, Evaluation
 from emoconv_jax.evaluation.judges import Judges
-from emoconv_jax.evaluation.rows import ROWS_FILE
-from emoconv_jax.evaluation.trials import MIXED_IN, Trial, request_of, shared_out, trials
+from emoconv_jax.evaluation.rows import ROWS_FILE, SETTINGS_FILE
+from emoconv_jax.evaluation.trials import MIXED_IN, WHAT, Trial, request_of, shared_out, trials
+from emoconv_jax.evaluation.yardsticks import BY_RULE, UNCHANGED
+from emoconv_jax.inference.conversion import CAUTION
 from emoconv_jax.pipeline.store import FeatureStore, write_array, write_index
 
 ODD = "<script>alert(1)</script>.wav"
@@ -79,6 +82,8 @@ def test_rows_sounds_and_a_page_that_needs_nothing_else(clips, converter, judges
     wanted = {"own_arousal", "own_arousal_equal_level", "second_arousal", "own_voice", "level_db"}
     assert wanted <= set(heard)
     assert heard["second_arousal"] == heard["own_arousal"]  # the same machine here
+    comments = [soundfile.SoundFile(tmp_path / "o" / AUDIO / one.file).comment for one in rows]
+    assert comments == [""] + [CAUTION] * 14  # the source is a recording
     for row in rows:
         sound, rate_hz = soundfile.read(tmp_path / "o" / AUDIO / row.file)
         assert len(sound) / rate_hz == pytest.approx(row.figures["seconds"])
@@ -111,6 +116,9 @@ def test_rows_sounds_and_a_page_that_needs_nothing_else(clips, converter, judges
     # and other settings are refused
     with pytest.raises(EmoconvError, match="use a fresh folder"):
         evaluation(clips, converter, judges, tmp_path / "o", request={"steps": 2}).run()
+    (tmp_path / "o" / SETTINGS_FILE).unlink()
+    with pytest.raises(EmoconvError, match="nobody knows what the rows are of"):
+        evaluation(clips, converter, judges, tmp_path / "o").run()
 
 
 @pytest.mark.slow
@@ -127,6 +135,10 @@ def test_an_emotion_is_compared_with_the_recording_of_it(clips, converter, judge
     assert set(compared) == {"", other}
     assert compared[""]["mcd_db"] < 0.5 < compared[other]["mcd_db"]
     assert compared[""]["f0_error_semitones"] == pytest.approx(0, abs=0.3)
+
+
+def test_the_command_offers_all_trials_and_yardsticks():
+    assert evaluate.TRIALS == WHAT and set(evaluate.YARDSTICKS) == {*UNCHANGED, *BY_RULE}
 
 
 def test_trials_are_all_levels_all_emotions_and_the_mixes_of_the_turn():
@@ -169,6 +181,8 @@ def test_every_speaker_gets_every_emotion_in_turn():
         ({"what": ("mixes",), "mixed_in": ("sad", "sad")}, "found sad, sad, allowed is each"),
         ({"what": ("mixes",), "mixed_in": ("neutral",)}, "mixed_in: found neutral, allowed are"),
         ({"what": ()}, "trials: found none"),
+        ({"what": ("arousals",)}, "trials: found arousals, allowed are arousal, emotions"),
+        ({"systems": ("sources",)}, "yardsticks: found sources, allowed are source, copy"),
         ({"seed": -1}, "seed: found -1"),
         ({"request": {"steps": 0}}, "steps: found 0"),
         ({"request": {"start": 2.0}}, "start: found 2.0"),

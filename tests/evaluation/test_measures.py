@@ -5,7 +5,7 @@ import pytest
 
 from emoconv_jax.audio.mel import log_mel
 from emoconv_jax.config import MelConfig
-from emoconv_jax.evaluation.measures import EQUAL_LEVEL_DB, cosine, measure, nearest_speaker
+from emoconv_jax.evaluation.measures import cosine, measure, nearest_speaker
 
 
 def test_cosine_and_nearest_do_not_see_lengths():
@@ -16,7 +16,7 @@ def test_cosine_and_nearest_do_not_see_lengths():
 
 
 @pytest.mark.slow
-def test_a_tone_has_its_pitch_and_level_and_equal_loudness_undoes_a_gain(converter):
+def test_a_tone_has_its_pitch_and_level(converter):
     """A sine of amplitude .1 has 20 lg .1 - 3.01 = -23.01 dBFS."""
     time_s = np.arange(15_360) / 22050
     tone = (0.1 * np.sin(2 * np.pi * 200 * time_s)).astype(np.float32)
@@ -28,5 +28,3 @@ def test_a_tone_has_its_pitch_and_level_and_equal_loudness_undoes_a_gain(convert
     assert found.arousal == pytest.approx(converter.emotion(log_mel(tone, mel)).arousal)
     quiet = measure(0.05 * tone, mel, converter.emotion, converter.speaker)
     assert quiet.level_db == pytest.approx(-23.01 + 20 * np.log10(0.05), abs=0.05)
-    assert quiet.arousal_equal_level == pytest.approx(found.arousal_equal_level, abs=1e-3)
-    assert EQUAL_LEVEL_DB < -23.01  # the tone is not limited on its way there

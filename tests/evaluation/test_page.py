@@ -16,7 +16,7 @@ NASTY = '<script>alert("1")</script>&amp;\'.wav'
 
 def item(title="source", file="a.wav", speaker=(1.0, 0.0), **changes) -> Item:
     tone = (0.1 * np.sin(np.arange(11025) / 20)).astype(np.float32)
-    values = {"arousal": 3.456, "arousal_equal_level": 3.0, "f0_hz": 123.4, "level_db": -20.26}
+    values = {"arousal": 3.456, "f0_hz": 123.4, "level_db": -20.26}
     measures = Measures(**(values | changes), speaker=np.array(speaker))
     return Item(title, file, tone, measures)
 

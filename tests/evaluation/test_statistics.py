@@ -20,6 +20,16 @@ def test_a_series_by_hand():
     assert statistics.slopes(asked, heard) == pytest.approx([0.08])
 
 
+def test_what_no_recogniser_can_tell_apart_is_a_tie():
+    """Arousals of one sound seven times differ by less than 1e-4, by floating point; ties are not
+    in order, and tau is that of a constant answer."""
+    heard = 4.0 + 5e-5 * np.arange(7.0)[None]
+    assert statistics.pairs_in_order(ASKED, heard).tolist() == [0.0]
+    assert statistics.taus(ASKED, heard).tolist() == [0.0]
+    told_apart = 4.0 + 0.01 * np.arange(7.0)[None]
+    assert statistics.pairs_in_order(ASKED, told_apart).tolist() == [1.0]
+
+
 def test_a_constant_answer_has_the_known_error_and_neither_order_nor_slope():
     """|1..7 - 4| / 6 averages (3 + 2 + 1 + 0 + 1 + 2 + 3) / 7 / 6 = 12 / 42, the 28.6 % of the
     papers; squared, 28 / 7 / 36 = 1 / 9."""
@@ -84,3 +94,11 @@ def test_a_hearing_that_is_missing_has_no_tau():
     heard = np.array([[1.0, np.nan, 3.0], [2.0, 2.0, 2.0]])
     found = statistics.taus(np.arange(3.0), heard)
     assert np.isnan(found[0]) and found[1] == 0.0
+    in_order = statistics.pairs_in_order(np.arange(3.0), heard)
+    assert np.isnan(in_order[0]) and in_order[1] == 0.0
+
+
+def test_a_resampled_set_of_one_value_has_no_correlation():
+    """The mean of three .1s is not .1 to the last bit: r of such a set would be 1 or -1."""
+    values, others = np.array([[0.1, 0.1, 0.1]]), np.array([[0.7, 0.7, 0.7]])
+    assert np.isnan(statistics._correlations(values, others)).all()

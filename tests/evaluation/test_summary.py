@@ -136,6 +136,59 @@ def test_neutral_is_strength_zero_of_every_mixed_emotion(voices, mixing, other):
     assert value(found, f"{mixing}_heard_own_0.4") == pytest.approx(0.45)
 
 
+def test_utterances_count_alike_however_many_conversions_they_have(voices):
+    """2 and 3 average 2.5, and 2.5 and 4.5 are 3.5; paces are 2 s / 2 s and 3 s / 1.5 s."""
+    rows = [row(path="0", ovrl=2.0), row(path="0", ovrl=3.0)]
+    rows.append(row(path="1", ovrl=4.5, seconds=1.5, source_seconds=3.0))
+    found = summarise(rows, voices)
+    assert value(found, "ovrl") == 3.5
+    assert value(found, "pace") == 1.5
+
+
+def test_tau_is_the_median_and_a_difference_of_taus_the_mean(voices):
+    """Taus 1, 1 and -1: the median is 1, the mean 1/3; the rules have -1 everywhere."""
+    ours = [
+        one
+        for i, gain in enumerate((1.0, 1.0, -1.0))
+        for one in arousal_rows("model", str(i), gain)
+    ]
+    theirs = [one for i in range(3) for one in arousal_rows("signal", str(i), -1.0)]
+    found = summarise(ours + theirs, voices)
+    assert value(found, "tau_own_equal_level") == 1.0
+    difference = found["paired"]["signal"]["tau_own_equal_level"]["difference"]
+    assert difference == pytest.approx(1 / 3 - -1)
+
+
+def test_a_comparison_counts_targets_of_arousal_alone(voices):
+    """1 of 2 words there, against 0 of 2; the emotion's 2 of 2 are of no comparison."""
+
+    def words(rows, errors):
+        said = {"word_errors": errors, "words": 2}
+        return [dataclasses.replace(one, figures=one.figures | said) for one in rows]
+
+    rows = words(arousal_rows("model", "0", 1.0), 1)
+    rows += words(arousal_rows("signal", "0", 1.0), 0)
+    rows += words([row("model", "emotions", "happy")], 2)
+    assert summarise(rows, voices)["paired"]["signal"]["wer"]["difference"] == pytest.approx(0.5)
+
+
+def test_error_rates_are_of_all_words_of_all_utterances(voices):
+    """1 of 10 words and 4 of 5: 5 / 15, not the mean .45."""
+    rows = [row(path="0", word_errors=1, words=10), row(path="1", word_errors=4, words=5)]
+    assert value(summarise(rows, voices), "wer") == pytest.approx(1 / 3)
+
+
+def test_the_nearest_voice_stands_beside_that_of_real_clips_and_of_a_guess(voices):
+    """Of the store's voices Ann's real emotional clips are never the nearest to hers; she and Bea
+    are the two women. The medians are those of `tests/evaluation/test_subjects.py`."""
+    found = summarise([row(own_nearest=1.0)], voices)
+    assert value(found, "own_nearest") == 1.0
+    assert value(found, "own_nearest_real") == 0.0
+    assert value(found, "own_nearest_guess") == 0.5
+    own, other = voices["own"].real_medians()
+    assert found["real_voices"] == {"own": {"own_median": own, "other_median": other}}
+
+
 def test_word_errors_are_of_english_and_character_errors_of_each_language(voices):
     counts = {"word_errors": 1, "words": 4, "character_errors": 3, "characters": 20}
     polish = {"word_errors": 2, "words": 4, "character_errors": 10, "characters": 20}
