@@ -135,7 +135,7 @@ class Row:
     figures: dict[str, float]
 
 
-class Trial:
+class Listening:
     """Converts the same clips with any score network and lets the judges hear them."""
 
     def __init__(
@@ -271,7 +271,7 @@ def measure(
     check_mel(recogniser.mel, store.mel_config, f"{judge}: mel", "the features' mel")
     for variant in variants:
         make_trainee(training_of(variant, 0, settings))  # refuses before the first run
-    trial = Trial(store, recogniser, _dnsmos(log), settings)
+    listening = Listening(store, recogniser, _dnsmos(log), settings)
 
     @functools.lru_cache(maxsize=1)
     def trained(variant: str, seed: int) -> tuple[Any, Any]:
@@ -287,7 +287,7 @@ def measure(
         return network, jax.tree.map(np.asarray, state.ema_params)
 
     def row(variant: str, seed: int, guidance: float) -> Row:
-        return Row(variant, seed, guidance, trial.heard(*trained(variant, seed), guidance))
+        return Row(variant, seed, guidance, listening.heard(*trained(variant, seed), guidance))
 
     jobs = {
         (variant, seed, guidance): functools.partial(row, variant, seed, guidance)
