@@ -223,7 +223,7 @@ table {{ border-collapse: collapse; }}
 th, td {{ text-align: right; padding: .3rem .7rem; border-bottom: 1px solid #d8dce5;
   white-space: nowrap; font-variant-numeric: tabular-nums; }}
 th:first-child, td:first-child {{ text-align: left; position: sticky; left: 0;
-  background: #fff; }}
+  background: #fff; white-space: normal; min-width: 22rem; }}
 dt {{ float: left; clear: left; width: 9rem; font-weight: 600; }} dd {{ margin-left: 9rem; }}
 .scroll {{ overflow-x: auto; }}
 summary {{ font-size: 1.2rem; font-weight: 600; margin: 1rem 0 .5rem; cursor: pointer; }}
