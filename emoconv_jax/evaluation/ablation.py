@@ -260,7 +260,9 @@ def measure(
             settings, or a training that was stopped.
     """
     bundle = pathlib.Path(settings.bundle)
-    about = dataclasses.asdict(settings) | {
+    asked = dataclasses.asdict(settings)
+    del asked["seeds"]  # more of them may follow
+    about = asked | {
         "bundle_sha256": fingerprint(bundle),
         "judge_sha256": fingerprint(judge),
         "data": selection.fingerprint(store, np.arange(len(store.utterances))),

@@ -126,6 +126,7 @@ def test_runs_are_measured_once_and_kept(store, bundle_folder, judge, tmp_path):
     assert ablation.measure(*parts, log=lambda _: pytest.fail("trained again")) == first
     told = json.loads((out / "summary.json").read_text())
     assert [row["figures"] for row in told["rows"]] == [row.figures for row in first]
+    assert "seeds" not in told  # those that are there stay when more are asked for
     other = make_bundle(tmp_path / "other", dataclasses.replace(CONFIG, name="other"))
     for changed in ((judge, dataclasses.replace(settings, steps=3)), (other, settings)):
         with pytest.raises(EmoconvError, match="other settings"):
