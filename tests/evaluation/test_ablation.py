@@ -117,9 +117,18 @@ def judge(tmp_path) -> pathlib.Path:
     return make_bundle(tmp_path / "judge", dataclasses.replace(CONFIG, name="judge"))
 
 
-def test_runs_are_measured_once_and_kept(store, bundle_folder, judge, tmp_path):
-    out, settings = tmp_path / "out", Settings(str(bundle_folder), steps=2, **SMALL)
+def test_runs_are_measured_when_they_are_whole_once_and_kept(store, bundle_folder, judge, tmp_path):
+    """A run is stopped by the signal that a cluster sends, goes on, and is measured at its end."""
+    out, settings = tmp_path / "out", Settings(str(bundle_folder), steps=6, **SMALL)
     parts = store, judge, out, settings, ["velocity"]
+
+    def stop(line: str) -> None:
+        if line.startswith("first step"):
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(EmoconvError, match=r"stopped after step \d of 6; the same command"):
+        ablation.measure(*parts, log=stop)
+    assert (out / "rows.jsonl").read_text() == ""
     first = ablation.measure(*parts, log=lambda _: None)
     assert [row.guidance for row in first] == list(GUIDANCES)
     assert all(np.isfinite(list(row.figures.values())).all() for row in first)
@@ -128,22 +137,9 @@ def test_runs_are_measured_once_and_kept(store, bundle_folder, judge, tmp_path):
     assert [row["figures"] for row in told["rows"]] == [row.figures for row in first]
     assert "seeds" not in told  # those that are there stay when more are asked for
     other = make_bundle(tmp_path / "other", dataclasses.replace(CONFIG, name="other"))
-    for changed in ((judge, dataclasses.replace(settings, steps=3)), (other, settings)):
+    for changed in ((judge, dataclasses.replace(settings, steps=7)), (other, settings)):
         with pytest.raises(EmoconvError, match="other settings"):
             ablation.measure(store, changed[0], out, changed[1])
-
-
-def test_a_run_that_was_stopped_is_not_measured(store, bundle_folder, judge, tmp_path):
-    """By the signal that a cluster sends: training saves and ends without an error."""
-    out, settings = tmp_path / "out", Settings(str(bundle_folder), steps=400, **SMALL)
-
-    def stop(line: str) -> None:
-        if line.startswith("first step"):
-            signal.raise_signal(signal.SIGTERM)
-
-    with pytest.raises(EmoconvError, match=r"stopped after step \d+ of 400; the same command"):
-        ablation.measure(store, judge, out, settings, ["velocity"], log=stop)
-    assert (out / "rows.jsonl").read_text() == ""
 
 
 def test_the_conditioning_recogniser_cannot_judge(store, bundle_folder, tmp_path):
