@@ -16,11 +16,11 @@ usage: emoconv evaluate --features FEATURES --corpora DIR --out DIR [--second BU
 
 conversions  (default) converts each chosen utterance to arousal 1, 2 ... 7, to every emotion and to
           neutral with an emotion mixed in at strength 0, .2, .4, .6, .8, on all steps (mixes)
-          and by three phases (emomix), beside yardsticks. They
-          are heard by the bundle's recogniser and by that of --second, by two speaker encoders,
-          Whisper, DNSMOS and DistillMOS, as far as they are installed (extra `evaluate`, and for
-          DistillMOS torch and `pip install --no-deps distillmos xls-r-sqa`). Tables and report.html
-          with 95 % intervals over utterances, plots and players; report.csv, summary.json
+          and by three phases (emomix), beside yardsticks. They are heard by the bundle's
+          recogniser and by that of --second, by two speaker encoders, Whisper, DNSMOS and
+          DistillMOS, as far as they are installed (extra `evaluate`, and for DistillMOS torch and
+          `pip install --no-deps distillmos xls-r-sqa`). Tables and report.html with 95 % intervals
+          over utterances, plots and players; report.csv, summary.json
 recognisers  converts nothing: how well the recognisers of --bundle and --second hear emotion and
           arousal of real clips, beside level and F0 alone; of clips that a recogniser was
           trained on its row says nothing
@@ -182,7 +182,7 @@ def _own_folder(flags: absl_flags.FlagValues) -> pathlib.Path:
 
     out = pathlib.Path(flags.out)
     if (out / ROWS_FILE).is_file():
-        raise UsageError(f"--out: {out} holds an evaluation of conversions; use a fresh folder")
+        raise UsageError(f"--out: {out} holds the rows of another question; use a fresh folder")
     return out
 
 

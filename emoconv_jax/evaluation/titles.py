@@ -1,6 +1,6 @@
 """What systems, hearers and figures of an evaluation are called on its page and in its tables."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from emoconv_jax.evaluation.summary import HEARERS
@@ -53,7 +53,7 @@ OTHERS = {
 }
 
 
-def table_rows(known: Iterable[str]) -> list[tuple[str, str, bool]]:
+def table_rows(known: Collection[str]) -> list[tuple[str, str, bool]]:
     """Returns (figure, title, whether it is a share) of every row of a table, in order.
 
     Args:
@@ -69,7 +69,7 @@ def table_rows(known: Iterable[str]) -> list[tuple[str, str, bool]]:
                 rows.append((f"{name}_{hearer}{loudness}", text, name in PERCENT))
     shares = ("nearest", "wer", "cer")
     rows += [(key, title, any(s in key for s in shares)) for key, title in others.items()]
-    return [row for row in rows if row[0] in set(known)]
+    return [row for row in rows if row[0] in known]
 
 
 def text_of(

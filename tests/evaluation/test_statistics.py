@@ -21,8 +21,8 @@ def test_a_series_by_hand():
 
 
 def test_what_no_recogniser_can_tell_apart_is_a_tie():
-    """Arousals of one sound seven times differ by less than 1e-4, by floating point; ties are not
-    in order, and tau is that of a constant answer."""
+    """Arousals of one sound seven times differ by floating point alone; ties are not in order, and
+    tau is that of a constant answer."""
     heard = 4.0 + 5e-5 * np.arange(7.0)[None]
     assert statistics.pairs_in_order(ASKED, heard).tolist() == [0.0]
     assert statistics.taus(ASKED, heard).tolist() == [0.0]
