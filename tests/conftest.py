@@ -3,6 +3,7 @@
 Tests marked `corpora` read recorded speech under $EMOCONV_CORPORA; without it they are deselected.
 """
 
+import gc
 import os
 import pathlib
 import tempfile
@@ -11,6 +12,9 @@ import pytest
 from jaxtyping import install_import_hook
 
 install_import_hook("emoconv_jax", "beartype.beartype")
+
+# tracing makes millions of small objects and few cycles: looking for them took a tenth of all time
+gc.set_threshold(100_000)
 
 # librosa's compiled functions: processes that fill one cache at the same time can damage it, and
 # every later run of that environment then crashes

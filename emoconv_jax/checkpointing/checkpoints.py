@@ -28,6 +28,10 @@ from emoconv_jax.errors import EmoconvError, UsageError
 UNFINISHED = "unfinished"  # below the steps' folder: what is being written or removed
 SET_ASIDE = "corrupt"  # beside the steps' folder
 STEP = re.compile(r"0|[1-9][0-9]*")
+# Of an array that all devices hold, each can write a slice. Cutting small ones costs more than it
+# saves: 704 arrays of 39 MB on 8 devices of one host stopped training for 9 s once and then 1.0 s
+# at each save, now .4 and .25 s; 482 MB for 10 and 1.0 s, now 1.2 and .45 s.
+LEAST_SLICE_BYTES = 2**20
 ORBAX: Any = ocp  # its annotations refuse a pathlib.Path
 
 
@@ -266,6 +270,7 @@ def _context() -> Any:
     context = ORBAX.Context()
     # in the background, one that cannot be made would keep other threads waiting for minutes
     context.asynchronous.create_directories_asynchronously = False
+    context.array.saving.min_slice_bytes_for_replica_parallel = LEAST_SLICE_BYTES
     return context
 
 

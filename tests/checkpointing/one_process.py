@@ -16,10 +16,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from emoconv_jax.checkpointing.checkpoints import Checkpoints
+from emoconv_jax.checkpointing.checkpoints import LEAST_SLICE_BYTES, Checkpoints
 from emoconv_jax.errors import EmoconvError
 
 ROWS = 16
+CUT = 8 * LEAST_SLICE_BYTES // 4  # so many numbers that each of eight devices writes a slice
 
 
 def expected(step: int) -> dict:
@@ -28,6 +29,7 @@ def expected(step: int) -> dict:
         "step": np.asarray(step, np.int32),
         "params": {"w": np.arange(ROWS * 3.0, dtype=np.float32).reshape(ROWS, 3) * step},
         "moments": np.arange(ROWS, dtype=np.float32) / (step + 1),
+        "cut": np.arange(CUT, dtype=np.float32) + step,
     }
 
 
