@@ -112,14 +112,13 @@ def test_from_a_corpus_to_converted_speech(emoconv, place):
     assert len(audio) == SPEECH_SAMPLES
     provenance = json.loads((place / "made" / "4.wav.json").read_text())
     assert provenance["conditions"] == ["happy", "sad"]
-    words = "--features features --corpora . --out report --bundle mine --limit 2 --steps 2"
+    words = "--features features --corpora . --out report --bundle mine --limit 1 --steps 2"
     out = emoconv(f"evaluate {words} --trials arousal --yardsticks source")
     assert "| | model | source |" in out and "second recogniser: none was given" in out
     rows = [json.loads(r) for r in (place / "report" / "rows.jsonl").read_text().splitlines()]
     assert [(r["speaker"], r["system"], r["value"]) for r in rows] == [
-        (f"voices/{name}", *asked)
-        for name in ("bea", "cid")
-        for asked in [("source", 0.0), *(("model", float(level)) for level in range(1, 8))]
+        ("voices/bea", "source", 0.0),
+        *(("voices/bea", "model", float(level)) for level in range(1, 8)),
     ]
     assert np.isfinite([r["figures"]["own_arousal"] for r in rows]).all()
     assert (place / "report" / "report.html").is_file()

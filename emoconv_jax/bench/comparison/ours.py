@@ -109,11 +109,13 @@ def random_variables(case: Case) -> Any:
 
 
 def _drawn(network: Any) -> Any:
-    """Returns random variables, drawn leaf by leaf: an initialisation would run the network."""
-    leaves, tree = jax.tree.flatten(template(network, "network"))
-    keys = jax.random.split(jax.random.key(0), len(leaves))
-    pairs = zip(keys, leaves, strict=True)
-    return tree.unflatten([0.02 * jax.random.normal(k, leaf.shape) for k, leaf in pairs])
+    """Returns random variables; an initialisation would run the network, and compile it."""
+    generator = np.random.default_rng(0)
+
+    def draw(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        return jnp.asarray(0.02 * generator.standard_normal(leaf.shape, np.float32))
+
+    return jax.tree.map(draw, template(network, "network"))
 
 
 def _encoding(network: Any, variables: Any, given: dict, _: Case) -> list[jax.Array]:
