@@ -279,7 +279,8 @@ def measure(
     def trained(variant: str, seed: int) -> tuple[Any, Any]:
         config, folder = training_of(variant, seed, settings), out / "runs" / f"{variant}_{seed}"
         care = Care(listen=0, validate=0, report=max(1, settings.steps // 10))
-        state = train(config, store, folder, care=care, log=log)
+        # small networks gain nothing by more devices, of which not every number divides a batch
+        state = train(config, store, folder, care=care, devices=jax.local_devices()[:1], log=log)
         if int(state.step) < config.steps:  # a signal ends a training without an error
             raise EmoconvError(
                 f"{folder}: stopped after step {int(state.step)} of {config.steps}; the same "

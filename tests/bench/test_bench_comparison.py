@@ -144,11 +144,12 @@ def test_conditions_and_devices_are_measured_through_the_sampler(monkeypatch):
     rows = scaling.simulated(8, rounds=1)
     assert [(row["devices"], len(row["ours_s"])) for row in rows] == [(2, 1)]
     monkeypatch.setattr(scaling, "FRAMES", (8, 16))
-    monkeypatch.setattr(scaling, "BATCHES", (1, 2))
+    monkeypatch.setattr(scaling, "BATCHES", (1,))  # of one number there is no exponent
     monkeypatch.setattr(scaling, "CONDITIONS", (1, 2))
     found = scaling.growth(8, Settings(rounds=1, compile=False, apart=False))
     assert [row["frames"] for row in found["frames"]["rows"]] == [8, 16]
     assert [row["conditions"] for row in found["conditions"]["rows"]] == [1, 2]
+    assert "ours_exponent" in found["frames"] and "ours_exponent" not in found["batch"]
     assert "n^" in table("scaling", found)
 
 

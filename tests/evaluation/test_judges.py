@@ -4,8 +4,10 @@ import builtins
 
 import numpy as np
 import pytest
+from tiny_bundle import SAMPLE
 
 from emoconv_jax.audio.prosody import level_db
+from emoconv_jax.audio.reading import read_audio
 from emoconv_jax.evaluation.judges import EQUAL_LEVEL_DB, Judges
 from emoconv_jax.inference.encoders import Recognition
 
@@ -51,3 +53,14 @@ def test_without_listeners_their_figures_are_left_out_and_named(absent, converte
     assert not {"words", "ovrl", "distillmos"} & set(found)
     for name in ("words", "DNSMOS", "DistillMOS"):
         assert any(note.startswith(f"{name}: absent") for note in judges.notes)
+
+
+@pytest.mark.slow
+def test_words_and_characters_that_were_not_said_are_errors(converter):
+    """The sample says "silver": one word, of which four letters are not those of "golden".
+    Whisper may mishear another one."""
+    judges = Judges(converter, None)
+    wanted = "The queen wore a purple gown and a golden chain."
+    found, _ = judges.hear(read_audio(SAMPLE), wanted, "en")
+    assert (found["words"], found["characters"]) == (10, len(wanted) - 1)
+    assert found["word_errors"] in (1, 2) and found["character_errors"] >= 4
