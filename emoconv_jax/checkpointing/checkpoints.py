@@ -29,8 +29,8 @@ UNFINISHED = "unfinished"  # below the steps' folder: what is being written or r
 SET_ASIDE = "corrupt"  # beside the steps' folder
 STEP = re.compile(r"0|[1-9][0-9]*")
 # Of an array that all devices hold, each can write a slice. Cutting small ones costs more than it
-# saves: 704 arrays of 39 MB on 8 devices of one host stopped training for 9 s once and then 1.0 s
-# at each save, now .4 and .25 s; 482 MB for 10 and 1.0 s, now 1.2 and .45 s.
+# saves: 704 arrays of 39 MB on 8 simulated devices of one CPU stopped training for 9 s once and
+# then 1.0 s at each save, now .4 and .25 s; 482 MB for 10 and 1.0 s, now 1.2 and .45 s.
 LEAST_SLICE_BYTES = 2**20
 ORBAX: Any = ocp  # its annotations refuse a pathlib.Path
 

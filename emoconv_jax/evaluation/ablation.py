@@ -279,7 +279,7 @@ def measure(
     def trained(variant: str, seed: int) -> tuple[Any, Any]:
         config, folder = training_of(variant, seed, settings), out / "runs" / f"{variant}_{seed}"
         care = Care(listen=0, validate=0, report=max(1, settings.steps // 10))
-        # small networks gain nothing by more devices, of which not every number divides a batch
+        # so small a network gains nothing by more devices, and their number need not divide a batch
         state = train(config, store, folder, care=care, devices=jax.local_devices()[:1], log=log)
         if int(state.step) < config.steps:  # a signal ends a training without an error
             raise EmoconvError(

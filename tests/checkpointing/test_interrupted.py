@@ -11,7 +11,7 @@ import sys
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from one_process import expected
+from one_process import CUT, ROWS, expected
 from states import assert_equal
 
 from emoconv_jax.checkpointing.checkpoints import Checkpoints
@@ -35,6 +35,17 @@ def answer(process: subprocess.Popen) -> dict:
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     return json.loads(out.splitlines()[-1])
+
+
+def written(step: pathlib.Path) -> dict[str, list[int]]:
+    """Returns the shapes of what one device wrote of each array that is not a number."""
+    found: dict[str, list[int]] = {}
+    for path in (step / "state" / "array_metadatas").iterdir():
+        for one in json.loads(path.read_text())["array_metadatas"]:
+            about = one["array_metadata"]
+            if about["write_shape"]:
+                found[about["param_name"]] = about["write_shape"]
+    return found
 
 
 @pytest.mark.slow
@@ -76,6 +87,11 @@ def test_two_processes_agree_and_other_numbers_of_devices_restore_what_they_save
     assert sorted(path.name for path in folder.iterdir()) == ["1", "2"]
     assert [path.name for path in (tmp_path / "corrupt").iterdir()] == ["3"]
 
+    assert written(folder / "2") == {
+        "cut": [CUT // 8],
+        "moments": [ROWS],
+        "params.w": [ROWS // 8, 3],
+    }
     with Checkpoints(folder) as checkpoints:  # in this process, whole on its first device
         state, about = checkpoints.restore(expected(0))
     assert_equal(state, expected(2))

@@ -104,7 +104,7 @@ def store(tmp_path) -> FeatureStore:
 SMALL = {
     "width": 8,
     "frames": 16,
-    "batch": 8,
+    "batch": 6,  # which the suite's eight devices do not divide
     "clips": 1,
     "spoken": 1,
     "solver_steps": 2,

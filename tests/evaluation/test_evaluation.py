@@ -75,9 +75,14 @@ class Page(html.parser.HTMLParser):
 
 
 @pytest.mark.slow
-def test_rows_sounds_and_a_page_that_needs_nothing_else(clips, converter, judges, tmp_path):
+def test_rows_sounds_and_a_page_that_needs_nothing_else(
+    clips, converter, judges, tmp_path, monkeypatch
+):
+    texts, hear = [], judges.hear
+    monkeypatch.setattr(judges, "hear", lambda *heard: texts.append(heard[1:]) or hear(*heard))
     one = evaluation(clips, converter, judges, tmp_path / "o")
     rows = one.run()
+    assert texts == [("...", "en")] * len(rows)
     assert [row.system for row in rows] == ["source"] + ["model"] * 7 + ["level"] * 7
     heard = rows[0].figures
     wanted = {"own_arousal", "own_arousal_equal_level", "second_arousal", "own_voice", "level_db"}

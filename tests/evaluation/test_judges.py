@@ -60,6 +60,7 @@ def test_words_and_characters_that_were_not_said_are_errors(converter):
     """The sample says "silver": one word, of which four letters are not those of "golden".
     Whisper may mishear another one."""
     judges = Judges(converter, None)
+    assert not any(note.startswith("words: absent") for note in judges.notes)
     wanted = "The queen wore a purple gown and a golden chain."
     found, _ = judges.hear(read_audio(SAMPLE), wanted, "en")
     assert (found["words"], found["characters"]) == (10, len(wanted) - 1)
