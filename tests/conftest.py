@@ -14,7 +14,7 @@ from jaxtyping import install_import_hook
 install_import_hook("emoconv_jax", "beartype.beartype")
 
 # tracing makes millions of small objects and few cycles; looking for these took a tenth of the time
-# of tests/training
+# of test_loop.py
 gc.set_threshold(100_000)
 
 # librosa's compiled functions: processes that fill one cache at the same time can damage it, and
