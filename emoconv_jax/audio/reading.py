@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from emoconv_jax.audio.ogg import check_ogg
 from emoconv_jax.audio.resampling import resample, resampled_blocks
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.shapes import Float
@@ -32,7 +33,6 @@ SILENCE_PEAK = 1e-4  # -80 dBFS
 _BLOCK_FRAMES = 65_536
 _UNKNOWN_FRAMES = 2**63 - 1  # what libsndfile reports when the header does not say
 _STREAMED_BYTES = 2**32 - 1  # the data size that encoders write into a WAV sent down a pipe
-_OGG_PAGE_BYTES = 65_307  # the longest page, RFC 3533
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +72,10 @@ def read_audio(
 
     Raises:
         EmoconvError: one line with the file, what was found and what is allowed, if it is missing,
-            not a regular file, empty, truncated, undecodable, of another format, too long, too
-            large when decoded, shorter than 0.1 s, outside 4000 to 384000 Hz, of more than 32
-            channels, silent (peak below -80 dBFS), or holds NaN or infinite samples.
+            not a regular file, empty, truncated, undecodable, of another format, a chain of OGG
+            streams (see `audio.ogg`), too long, too large when decoded, shorter than 0.1 s, outside
+            4000 to 384000 Hz, of more than 32 channels, silent (peak below -80 dBFS), or holds NaN
+            or infinite samples.
     """
     _check_rate("sample_rate_hz", sample_rate_hz)
     name = os.fspath(path)
@@ -110,8 +111,8 @@ def read_native(
         The waveform, float32, and its sample rate in Hz.
 
     Raises:
-        EmoconvError: as for `read_audio`, silence apart; its `kind` is "empty", "too short" or
-            "too long" where that is what is wrong.
+        EmoconvError: as for `read_audio`, silence apart; its `kind` is "missing", "empty", "too
+            short" or "too long" where that is what is wrong.
     """
     name = os.fspath(path)
     with _opened(name, max_seconds, max_decoded_bytes) as sound:
@@ -210,6 +211,7 @@ def _opened(
     """Opens a file whose header is within the limits; what fails meanwhile is told in one line."""
     _check_regular(name)
     try:
+        check_ogg(name)
         held: Any = os.fsencode(name)  # as text soundfile refuses a name that is not UTF-8
         with soundfile.SoundFile(held) as sound:
             _check_header(name, sound, max_seconds, max_decoded_bytes)
@@ -237,7 +239,8 @@ def _check_regular(name: str) -> None:
         status = os.stat(name)
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         reason = getattr(error, "strerror", None) or str(error)
-        raise EmoconvError(f"{name!r}: {reason}, expected a readable audio file") from error
+        kind = "missing" if isinstance(error, FileNotFoundError) else ""
+        raise EmoconvError(f"{name!r}: {reason}, expected a readable audio file", kind) from error
     if stat.S_ISDIR(status.st_mode):
         raise EmoconvError(f"{name}: is a directory, expected an audio file")
     if not stat.S_ISREG(status.st_mode):
@@ -279,13 +282,10 @@ def _check_header(
 def _check_complete(name: str, sound: soundfile.SoundFile) -> None:
     """Refuses cut-off files whose missing end libsndfile passes over in silence.
 
-    FLAC and MP3 need no check here: decoding them comes out shorter than the header says.
+    FLAC and MP3 need no check: decoding them comes out shorter than the header says. OGG has had
+    its own, `audio.ogg`.
     """
-    if sound.format == "OGG":
-        if not _ends_with_last_ogg_page(name):
-            raise EmoconvError(
-                f"{name}: truncated, the last OGG page is missing, allowed are whole files"
-            )
+    if sound.format in ("FLAC", "OGG", "MP3"):
         return
     # libsndfile shortens a WAV to what is there and mentions the claim only in its log.
     claim = re.search(r"data : (\d+) \(should be (\d+)\)", sound.extra_info)
@@ -297,25 +297,6 @@ def _check_complete(name: str, sound: soundfile.SoundFile) -> None:
             f"{name}: truncated, the header claims {claimed_bytes} bytes of samples and"
             f" {present_bytes} are there, allowed are whole files"
         )
-
-
-def _ends_with_last_ogg_page(name: str) -> bool:
-    """Says whether the last page of an OGG file is whole and marked as the stream's last.
-
-    Source: RFC 3533, section 6: byte 5 holds the flags (4: last page), byte 26 the number of
-    segments, whose lengths follow.
-    """
-    with open(name, "rb") as file:
-        file.seek(max(0, os.path.getsize(name) - 2 * _OGG_PAGE_BYTES))
-        tail = file.read()
-    start = tail.rfind(b"OggS")
-    if start < 0:
-        return False
-    page = tail[start:]
-    if len(page) < 27 or not page[5] & 4:
-        return False
-    body = 27 + page[26]
-    return len(page) >= body + sum(page[27:body])
 
 
 def _blocks(name: str, sound: soundfile.SoundFile) -> Iterator[Float[np.ndarray, " _"]]:

@@ -7,8 +7,9 @@ folder with a manifest.tsv or manifest.csv; data/corpora.md tells what is expect
 are read. The layout is found out; --corpus names it where two would do. The dataset holds the audio
 and every label in files that are quick to read and easy to copy.
 
-Audio that cannot be read is left out and listed in rejected.tsv beside the dataset. The exit code
-is then 1, or 0 with --allow_rejects. A build that was stopped leaves no dataset; run it again.
+Audio is WAV, FLAC or Ogg Vorbis. What cannot be read is left out and listed in rejected.tsv beside
+the dataset; of files that are not there one line says the first and how many more. The exit code is
+then 1, or 0 with --allow_rejects. A build that was stopped leaves no dataset; run it again.
 """
 
 import pathlib

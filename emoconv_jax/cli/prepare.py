@@ -7,7 +7,8 @@ usage: emoconv prepare CORPUS... --out FEATURES [--splits FILE] [--workers N] [-
 A CORPUS is a folder in its published layout (RAVDESS, nEMO, ESD, MSP-Podcast, IEMOCAP, CREMA-D), a
 folder with a manifest.tsv or manifest.csv (columns path, speaker, and any of gender, language,
 emotion, intensity, arousal, valence, dominance, text, split), a dataset made by `emoconv build`, or
-tfds:NAME (crema_d, libritts, vctk). data/corpora.md describes them all.
+tfds:NAME (crema_d, libritts, vctk). Audio is WAV, FLAC or Ogg Vorbis. data/corpora.md describes
+them all.
 
 Phone times come from Montreal TextGrids or a corpus's phones.tsv, else, for English text, from
 pocketsphinx, else from units found by clustering. With --bundle, its average-voice encoder and

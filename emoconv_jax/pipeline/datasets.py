@@ -46,7 +46,7 @@ from emoconv_jax.pipeline.corpora.layouts import MANIFEST, layout_of, passed_ove
 from emoconv_jax.pipeline.corpora.listing import rating_text
 from emoconv_jax.pipeline.labels import INTENSITIES, check_names, rating
 from emoconv_jax.pipeline.manifest import Row
-from emoconv_jax.pipeline.rejects import REJECTED, write_rejects
+from emoconv_jax.pipeline.rejects import REJECTED, told, write_rejects
 from emoconv_jax.pipeline.splits import assign_splits
 from emoconv_jax.shapes import Float
 
@@ -109,8 +109,8 @@ def build(
         out: where datasets are kept. Beside the dataset, `rejected.tsv` lists the utterances left
             out because their audio cannot be read, and `built_from.txt` names the corpus folder.
         name: the corpus's layout; found out where None.
-        log: takes a line about each utterance left out, one about audio files that are no part of
-            the corpus, if any, and the last one with the counts.
+        log: takes a line about each utterance left out, one about all whose files are not there,
+            one about audio files that are no part of the corpus, and the last with the counts.
 
     Returns:
         The dataset's folder, OUT/LAYOUT/1.0.0, or OUT/FOLDER/speech_folder/1.0.0 of a manifest.
@@ -139,8 +139,8 @@ def build(
             ),
         )
     write_rejects(dataset.parent / REJECTED, builder.rejected)
-    for _, _, reason in builder.rejected:
-        log(f"{LEFT_OUT}{reason}")
+    for line in told(builder.rejected, {rows[0].corpus: folder} if layout == MANIFEST else {}):
+        log(f"{LEFT_OUT}{line}")
     strangers = passed_over(folder, rows)
     if strangers:
         log(f"passed over: {len(strangers)} audio files, for example {strangers[0]}")

@@ -32,6 +32,7 @@ from emoconv_jax.pipeline.alignment import align_english
 from emoconv_jax.pipeline.labels import rating
 from emoconv_jax.pipeline.manifest import Row
 from emoconv_jax.pipeline.phones import UNALIGNED, PhoneSpan, frame_phones
+from emoconv_jax.pipeline.rejects import UNREADABLE
 from emoconv_jax.pipeline.shard_runner import tick
 from emoconv_jax.pipeline.sources import is_folder, read_row
 from emoconv_jax.pipeline.store import shard_folder
@@ -94,7 +95,8 @@ class Reject:
     """Why an utterance is left out.
 
     Attributes:
-        kind: unreadable, empty, silent, too short, too long, clipped, wrong label or duplicate.
+        kind: missing, unreadable, empty, silent, too short, too long, clipped, wrong label or
+            duplicate.
         reason: what was found.
     """
 
@@ -236,7 +238,7 @@ def extract(
     try:
         native, native_rate_hz = read_row(task.source, task.number, row, settings.max_seconds)
     except EmoconvError as error:
-        return Reject(error.kind or "unreadable", str(error))
+        return Reject(error.kind or UNREADABLE, str(error))
     fault = _fault(native, native_rate_hz, settings)
     if fault is not None:
         return fault

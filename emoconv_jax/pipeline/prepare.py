@@ -38,7 +38,7 @@ from emoconv_jax.pipeline.extraction import (
 )
 from emoconv_jax.pipeline.labels import arousal_labels, check_names, emotion_name, rating
 from emoconv_jax.pipeline.manifest import Row
-from emoconv_jax.pipeline.rejects import REJECTED, write_rejects
+from emoconv_jax.pipeline.rejects import REJECTED, missing_lines, write_rejects
 from emoconv_jax.pipeline.shard_runner import for_each_shard
 from emoconv_jax.pipeline.sources import is_folder, rows_of
 from emoconv_jax.pipeline.splits import CorpusSplits, assign_splits
@@ -156,7 +156,7 @@ def prepare(
             "when all jobs are done, run once more without --shard"
         )
         return None, 0
-    return _finish(out, settings, target or Target(), running, rows, chosen)
+    return _finish(out, settings, target or Target(), running, tasks, chosen)
 
 
 def plan_tasks(sources: Sequence[str]) -> list[Task]:
@@ -246,16 +246,21 @@ def _finish(
     settings: Settings,
     target: Target,
     running: Running,
-    rows: Sequence[Row],
+    tasks: Sequence[Task],
     splits: Sequence[str],
 ) -> tuple[FeatureStore, int]:
     """The second pass."""
     _sweep(out)
+    rows = [task.row for task in tasks]
     kept, rejects, shard_frames = _sort_out(out, settings, rows)
     listed = [(rows[i], found.kind, found.reason) for i, found in sorted(rejects.items())]
     write_rejects(out / REJECTED, listed)
+    missing = missing_lines(listed, {t.row.corpus: pathlib.Path(t.source) for t in tasks})
     if not kept:
-        raise EmoconvError(f"{out / REJECTED}: all {len(rows)} utterances were rejected, see there")
+        raise EmoconvError(
+            f"{out / REJECTED}: all {len(rows)} utterances were rejected, see there"
+            + "".join(f"; {line}" for line in missing)
+        )
     # Index first: no part of an earlier result is read with parts of this one.
     for name in (INDEX, *(array_path(out, n).name for n in ("targets", "emotion", "arousal"))):
         (out / name).unlink(missing_ok=True)
@@ -280,6 +285,8 @@ def _finish(
         running.log(f"not aligned: {_name(rows[k.row])}: {k.item.failure}")
     if len(failed) > FAILURES_SHOWN:
         running.log(f"and {len(failed) - FAILURES_SHOWN} more that could not be aligned")
+    for line in missing:
+        running.log(line)
     return FeatureStore(out), len(rejects)
 
 

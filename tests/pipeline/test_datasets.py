@@ -24,7 +24,7 @@ from emoconv_jax.pipeline.datasets import (
     is_dataset,
 )
 from emoconv_jax.pipeline.manifest import Row, read_manifest
-from emoconv_jax.pipeline.rejects import REJECTED, write_rejects
+from emoconv_jax.pipeline.rejects import REJECTED, missing_lines, write_rejects
 
 RATE_HZ = 16_000
 HEADER = "path\tspeaker\tgender\tlanguage\temotion\tintensity\tarousal\tvalence\ttext\tsplit"
@@ -90,22 +90,49 @@ def test_what_exceeds_full_scale_is_clipped_and_the_rest_rounded(corpus):
 
 
 def test_what_cannot_be_read_is_listed_beside_the_dataset(corpus):
-    (corpus / "empty.wav").write_bytes(b"")
+    (corpus / "empty.ogg").write_bytes(b"")
+    (corpus / "odd.ogg").write_bytes(b"OggS" + bytes(60))
+    soundfile.write(corpus / "cut.ogg", noise(4000), RATE_HZ)
+    (corpus / "cut.ogg").write_bytes((corpus / "cut.ogg").read_bytes()[:-1])
     with (corpus / "manifest.tsv").open("a", encoding="utf-8") as file:
-        file.write("empty.wav\tz\t\t\t\t\t\t\t\t\n")
-    (corpus / "stray.wav").write_bytes(b"")
+        for name in ("empty.ogg", "odd.ogg", "cut.ogg", "gone.ogg"):
+            file.write(f"{name}\tz\t\t\t\t\t\t\t\t\n")
+    (corpus / "stray.ogg").write_bytes(b"")
     source, lines = built(corpus)
-    table = source.folder.parent / REJECTED
-    with table.open(encoding="utf-8", newline="") as file:
-        header, broken, absent, empty = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+    with (source.folder.parent / REJECTED).open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
     assert header == ["corpus", "path", "line", "kind", "reason"]
-    assert broken[:4] == [corpus.name, "broken.wav", "3", "unreadable"]
-    assert "cannot be decoded" in broken[4]
-    assert absent[:4] == [corpus.name, "absent.wav", "5", "unreadable"]
-    assert empty[:4] == [corpus.name, "empty.wav", "7", "empty"]
-    assert [line.split(":")[0] for line in lines[:3]] == ["left out"] * 3
-    assert lines[3] == "passed over: 1 audio files, for example stray.wav"
-    assert lines[4].startswith("3 of 6 utterances built: ")
+    expected = {
+        "broken.wav": ("3", "unreadable", "cannot be decoded"),
+        "absent.wav": ("5", "missing", "No such file"),
+        "empty.ogg": ("7", "empty", "0 bytes"),
+        "odd.ogg": ("8", "unreadable", "damaged"),
+        "cut.ogg": ("9", "unreadable", "truncated"),
+        "gone.ogg": ("10", "missing", "No such file"),
+    }
+    for found, (path, (line, kind, reason)) in zip(rows, expected.items(), strict=True):
+        assert found[:4] == [corpus.name, path, line, kind]
+        assert reason in found[4]
+    for line, path in zip(lines, ("broken.wav", "empty.ogg", "odd.ogg", "cut.ogg"), strict=False):
+        assert line.startswith("left out: ") and path in line
+    assert lines[4] == (
+        f"left out: {corpus.name}: manifest.tsv names absent.wav, which is not there (and 1 more)"
+    )
+    assert lines[5] == "passed over: 1 audio files, for example stray.ogg"
+    assert lines[6].startswith("3 of 9 utterances built: ")
+
+
+def test_missing_files_are_told_by_corpus(tmp_path):
+    """With a manifest it is named; the labels of other layouts are several files."""
+    (tmp_path / "manifest.csv").write_text("")
+    rows = [("own", "a.wav"), ("nemo", "samples/b.wav"), ("own", "c.wav"), ("own", "d.wav")]
+    entries = [(Row(corpus, path, "x"), "missing", "No such file") for corpus, path in rows]
+    entries.insert(0, (Row("own", "e.wav", "x"), "empty", "0 bytes"))
+    assert missing_lines(entries, {"own": tmp_path, "nemo": tmp_path / "other"}) == [
+        "own: manifest.csv names a.wav, which is not there (and 2 more)",
+        "nemo: its labels name samples/b.wav, which is not there",
+    ]
+    assert missing_lines(entries[:1], {}) == []
 
 
 def test_rejects_are_one_line_each(tmp_path):

@@ -192,8 +192,13 @@ def spoilt(folder: pathlib.Path) -> pathlib.Path:
     (corpus / "empty.wav").write_bytes(b"")
     (corpus / "text.wav").write_text("no audio")
     (corpus / "folder.wav").mkdir()
+    (corpus / "empty.ogg").write_bytes(b"")
+    (corpus / "odd.ogg").write_bytes(b"OggS" + bytes(60))
+    soundfile.write(corpus / "cut.ogg", good, RATE_HZ)
+    (corpus / "cut.ogg").write_bytes((corpus / "cut.ogg").read_bytes()[:-1])
     ratings = {"rated.wav": "9\t", "quiet rating.wav": "3\tnan"}
     names = [*sounds, "empty.wav", "text.wav", "folder.wav", "absent.wav"]
+    names += ["empty.ogg", "odd.ogg", "cut.ogg", "absent.ogg"]
     lines = [f"{name}\tann\thappy\t{ratings.get(name, chr(9))}" for name in names]
     header = "path\tspeaker\temotion\tarousal\tdominance"
     (corpus / "manifest.tsv").write_text("\n".join([header, *lines]) + "\n")
@@ -213,17 +218,23 @@ EXPECTED = {  # the line counts from the header's, 1
     "empty.wav": ("12", "empty", "0 bytes"),
     "text.wav": ("13", "unreadable", "cannot be decoded"),
     "folder.wav": ("14", "unreadable", "directory"),
-    "absent.wav": ("15", "unreadable", "No such file"),
+    "absent.wav": ("15", "missing", "No such file"),
+    "empty.ogg": ("16", "empty", "0 bytes"),
+    "odd.ogg": ("17", "unreadable", "damaged, the checksum of the Ogg page at byte 0"),
+    "cut.ogg": ("18", "unreadable", "truncated, the last OGG page is missing"),
+    "absent.ogg": ("19", "missing", "No such file"),
 }
 
 
 @pytest.mark.slow
 def test_every_fault_is_listed_with_its_line_and_reason(tmp_path):
     settings = Settings(max_seconds=1.0, shard_utterances=4)
+    lines: list[str] = []
     store, rejected = prepare(
-        [str(spoilt(tmp_path))], tmp_path / "out", {}, settings=settings, running=quietly()
+        [str(spoilt(tmp_path))], tmp_path / "out", {}, settings=settings, running=quietly(lines)
     )
     assert [u.path for u in store.utterances] == ["good.wav"]
+    assert lines[-1] == "corpus: manifest.tsv names absent.wav, which is not there (and 1 more)"
     assert store.frames_of("mel", 0).shape == (int(SECONDS * RATE_HZ) // HOP, 80)
     with (tmp_path / "out" / REJECTED).open(encoding="utf-8", newline="") as file:
         rows = {row["path"]: row for row in csv.DictReader(file, delimiter="\t")}
@@ -244,6 +255,9 @@ def test_nothing_to_use_is_an_error_and_leaves_no_index(tmp_path):
         prepare([str(corpus)], tmp_path / "out", {}, running=quietly())
     assert "a.wav" in (tmp_path / "out" / REJECTED).read_text()
     assert not (tmp_path / "out" / INDEX).exists()
+    (corpus / "a.wav").unlink()
+    with pytest.raises(EmoconvError, match=r"see there; corpus: manifest\.tsv names a\.wav, which"):
+        prepare([str(corpus)], tmp_path / "other", {}, running=quietly())
 
 
 @pytest.mark.parametrize(

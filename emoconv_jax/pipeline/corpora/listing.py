@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.pipeline.manifest import check_path, read_table
 
-AUDIO_ENDINGS = (".wav", ".flac")
+AUDIO_ENDINGS = (".wav", ".flac", ".ogg")
 MOST_TEXT_BYTES = 64 * 2**20
 
 
