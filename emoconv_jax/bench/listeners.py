@@ -15,7 +15,7 @@ import numpy as np
 
 from emoconv_jax.audio.resampling import resample
 from emoconv_jax.listeners.naturalness import DNSMOS_NEEDS, Dnsmos
-from emoconv_jax.listeners.transcripts import edits, english_normalizer, words
+from emoconv_jax.listeners.transcripts import english_normalizer, errors, words
 from emoconv_jax.shapes import Float
 
 RATE_HZ = 16_000
@@ -91,4 +91,4 @@ class Listeners:
         self._decoder.process_raw(samples.tobytes(), full_utt=True)
         self._decoder.end_utt()
         found = self._decoder.hyp()
-        return edits(wanted, words(found.hypstr if found else "")), len(wanted)
+        return errors(wanted, words(found.hypstr if found else "")), len(wanted)

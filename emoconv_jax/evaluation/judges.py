@@ -22,7 +22,7 @@ from emoconv_jax.inference.converter import EmotionConverter
 from emoconv_jax.inference.encoders import Recognition
 from emoconv_jax.listeners.naturalness import DISTILLMOS_NEEDS, DNSMOS_NEEDS, Distillmos, Dnsmos
 from emoconv_jax.listeners.second_speaker import SECOND_SPEAKER_NEEDS, SecondSpeaker
-from emoconv_jax.listeners.transcripts import edits, english_normalizer, words
+from emoconv_jax.listeners.transcripts import english_normalizer, errors, words
 from emoconv_jax.listeners.whisper import WHISPER_NEEDS, Whisper
 from emoconv_jax.shapes import Float
 
@@ -128,9 +128,9 @@ class Judges:
         found = words(self._whisper(audio, self.rate_hz, language), language)
         return {
             "words": len(wanted),
-            "word_errors": edits(wanted, found),
+            "word_errors": errors(wanted, found),
             "characters": len(" ".join(wanted)),
-            "character_errors": edits(" ".join(wanted), " ".join(found)),
+            "character_errors": errors(" ".join(wanted), " ".join(found)),
         }
 
 

@@ -1,4 +1,4 @@
-"""Words of a text and how many of them were misunderstood.
+"""Words of a text and how many of them were misunderstood, which is at most all of them.
 
 English is normalised as Whisper's authors do before they count: "eleven" and "11", "won't" and
 "will not" are no errors.
@@ -41,6 +41,19 @@ def edits(wanted: Sequence[str], found: Sequence[str]) -> int:
         for j, other in enumerate(found, start=1):
             row.append(min(before[j] + 1, row[-1] + 1, before[j - 1] + (word != other)))
     return row[-1]
+
+
+def errors(wanted: Sequence[str], found: Sequence[str]) -> int:
+    """Returns how many items of a text were misunderstood: `edits`, at most all of them.
+
+    So an error rate lies within 0 and 1. Nothing is worse than to be understood in nothing, and a
+    recogniser that goes on about silence must not outweigh the clips beside it in a mean.
+
+    Args:
+        wanted: words, or the characters of a text.
+        found: of what was understood.
+    """
+    return min(edits(wanted, found), len(wanted))
 
 
 @functools.cache

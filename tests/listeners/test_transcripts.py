@@ -2,7 +2,7 @@
 
 import pytest
 
-from emoconv_jax.listeners.transcripts import edits, words
+from emoconv_jax.listeners.transcripts import edits, errors, words
 
 
 def test_words_are_without_case_and_punctuation():
@@ -34,3 +34,11 @@ def test_edits_are_the_fewest():
     assert edits("kitten", "sitting") == 3  # k -> s, e -> i, + g
     assert edits(["a", "b", "c"], ["a", "c"]) == 1
     assert edits([], ["a", "b"]) == 2 and edits(["a", "b"], []) == 2
+
+
+def test_nothing_is_worse_than_nothing_understood():
+    """Of two words one is replaced and three are added: four edits, two errors."""
+    wanted, found = ["a", "b"], ["a", "x", "y", "z", "w"]
+    assert (edits(wanted, found), errors(wanted, found)) == (4, 2)
+    assert errors(wanted, []) == 2 and errors(wanted, ["a", "c"]) == 1
+    assert errors([], ["a"]) == 0
