@@ -23,17 +23,8 @@ be changed on the command line too: --config.batch 16, --config.network.width 64
                     emotion or speaker (for guidance), half of them with a bank for their emotion,
                     all with the d-vector of another clip of their speaker
 
-On several devices the batch has to be a multiple of their number.
-
-Cost, estimated. Here and in the other files: examples x GFLOP of a training step (three times the
-network's forward pass, as XLA counts it) / 198 TFLOP/s, a fifth of the 989 TFLOP/s of an NVIDIA
-H100 in bfloat16. The fifth is a guess: `emoconv bench training` tells what a machine really does.
-
-    recogniser        800 000 examples x  34 GFLOP = 2.3 min
-    average_voice   5 120 000 examples x 102 GFLOP = 0.73 h
-    score_network   3 200 000 examples x 729 GFLOP = 3.3 h
-
-Result: not run. By corpus see the other files.
+On several devices the batch has to be a multiple of their number. What a step costs on a machine
+is measured by `emoconv bench training --config FILE:TRAINEE`.
 """
 
 from emoconv_jax.config import BASE, runs_of

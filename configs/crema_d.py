@@ -7,12 +7,6 @@
 F is from `emoconv prepare CREMA-D --out F`; what comes between the commands is in configs/base.py.
 Many voices, few words: half of the published width.
 
-Cost, estimated as configs/base.py says:
-
-    recogniser        376 000 examples x  34 GFLOP = 65 s
-    average_voice     796 416 examples x 102 GFLOP = 6.8 min
-    score_network   1 280 000 examples x 186 GFLOP = 20 min
-
 Result: not run. For comparison with the recogniser: people name the intended emotion of 40.9 % of
 the clips by ear alone (Cao et al., IEEE Trans. Affective Computing 5(4), 2014).
 """

@@ -7,12 +7,6 @@
 F is from `emoconv prepare ESD --out F`; what comes between the commands is in configs/base.py. For
 phone times of the Chinese half give TextGrids, else its average voice is of units by clustering.
 
-Cost, estimated as configs/base.py says:
-
-    recogniser        700 000 examples x  34 GFLOP = 2.0 min
-    average_voice   2 099 968 examples x 102 GFLOP = 18 min
-    score_network   3 200 000 examples x 186 GFLOP = 50 min
-
 Result: not run. Nothing published compares directly: EmoMix (arXiv 2306.00648) speaks from text. It
 reports, for seen / unseen speakers being angry, MOS 4.10 / 3.92, similarity 4.02 / 3.82 and
 mel-cepstral distortion 5.29 / 5.65.

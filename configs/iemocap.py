@@ -7,12 +7,6 @@
 F is from `emoconv prepare IEMOCAP --out F`; what comes between the commands is in configs/base.py.
 The recogniser learns from turns whose emotion has a name of ours; half of the published width.
 
-Cost, estimated as configs/base.py says:
-
-    recogniser        363 000 examples x  34 GFLOP = 62 s
-    average_voice     864 896 examples x 102 GFLOP = 7.4 min
-    score_network   1 920 000 examples x 186 GFLOP = 30 min
-
 Result: not run. For comparison with the recogniser: ACRNN reached an unweighted recall of 64.74 %
 on four emotions of the improvised half (Chen et al., IEEE Signal Processing Letters 25(10), 2018);
 ours has up to seven emotions, all turns and half of the speakers.

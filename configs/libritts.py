@@ -6,10 +6,6 @@ F is from `emoconv prepare tfds:libritts --out F` or a folder with a manifest, b
 TextGrids. There is no recogniser and no score network here: nothing says how a clip is spoken. Use
 the encoder with another corpus: export it into that one's bundle before `prepare --bundle`.
 
-Cost, estimated as configs/base.py says:
-
-    average_voice   14 191 104 examples x 102 GFLOP = 2.0 h
-
 Result: not run. DiffVC's final squared error is .1368 after 300 epochs of a part of it (its code;
 configs/paper.py has that run).
 """

@@ -8,12 +8,6 @@ F is from `emoconv prepare MSP-PODCAST --out F`; what comes between the commands
 configs/base.py. This is our own form at the published width; configs/paper.py has EmoConv-Diff's.
 The count is the Train set of v1.10; v1.11 has 84 030 (ecs.utdallas.edu, MSP lab).
 
-Cost, estimated as configs/base.py says:
-
-    recogniser      1 892 280 examples x  34 GFLOP = 5.4 min
-    average_voice   3 153 792 examples x 102 GFLOP = 27 min
-    score_network   6 400 000 examples x 729 GFLOP = 6.5 h
-
 Result: not run. To beat, on its test set: EmoConv-Diff, squared arousal error .072, absolute 21 %,
 DNSMOS SIG 3.21 and OVRL 2.78 (arXiv 2309.07828); TargetSEC (2026), .065, 20.9 %.
 """

@@ -10,12 +10,6 @@ keeps 30 of the 90 sentences for the test; to use all, give `prepare` a split fi
 Without TextGrids the average voice is learnt from units found by clustering, since no aligner of
 Polish comes along.
 
-Cost, estimated as configs/base.py says:
-
-    recogniser      108 000 examples x  34 GFLOP = 19 s
-    average_voice   539 904 examples x 102 GFLOP = 4.6 min
-    score_network   640 000 examples x  48 GFLOP = 2.6 min
-
 Result: not run. emoconv-small, which had nEMO among its corpora, converts clips of an unheard actor
 to target arousal 7 above target 1 in 7 of 7. Source: data/bundles/emoconv-small/README.md.
 """

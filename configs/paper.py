@@ -12,14 +12,8 @@ encoder, Adam at 5e-4, 300 epochs of LibriTTS's clean subsets. Not of the paper:
 from EmoMix's ACRNN, trained for 30 epochs as nobody states theirs, and not from a wav2vec2;
 parameters are averaged; bfloat16.
 
-The score network keeps 23 GB of activations at batch 32 (31 in float32), by their shapes, beside
-2.4 GB of state and gradient; --config.remat leaves 2.1 (4.3), --config.accumulate 4 a quarter.
-
-Cost, estimated as configs/base.py says:
-
-    recogniser       1 892 280 examples x  34 GFLOP = 5.4 min
-    average_voice   44 920 704 examples x 102 GFLOP = 6.4 h
-    score_network    6 938 336 examples x 729 GFLOP = 7.1 h
+Where the score network's activations do not fit, --config.remat computes them twice and
+--config.accumulate 4 keeps a quarter of them at a time.
 
 Result: not run. The papers' on the test set of MSP-Podcast v1.10: squared arousal error .072,
 absolute 21 %, DNSMOS SIG 3.21, OVRL 2.78. With --config.loss score .091, 25 %, 3.20, 2.78; with

@@ -8,12 +8,6 @@ F is from `emoconv prepare RAVDESS --out F`; what comes between the commands is 
 Three quarters of an hour of speech and two sentences are little: the score network has a quarter of
 the published width, and its words are better learnt with another corpus in the same F.
 
-Cost, estimated as configs/base.py says:
-
-    recogniser       48 000 examples x  34 GFLOP = 8.2 s
-    average_voice   251 904 examples x 102 GFLOP = 2.2 min
-    score_network   640 000 examples x  48 GFLOP = 2.6 min
-
 Result: not run. To beat: emoconv-small (configs/small.py, with nEMO and synthetic speech) on
 validation actors 15 and 16: squared arousal error 1.28 and emotion accuracy 30 % of 8 classes,
 squared error of the average voice .777, L_s .151. Source: data/bundles/emoconv-small/README.md.

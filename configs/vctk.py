@@ -6,10 +6,6 @@ F is from `emoconv prepare tfds:vctk --out F` or a folder with a manifest, best 
 TextGrids. There is no recogniser and no score network here: nothing says how a clip is spoken. Use
 the encoder with another corpus: export it into that one's bundle before `prepare --bundle`.
 
-Cost, estimated as configs/base.py says:
-
-    average_voice   3 899 904 examples x 102 GFLOP = 33 min
-
 Result: not run, and no figure is published: DiffVC's encoder for VCTK is the one of LibriTTS.
 """
 

@@ -11,16 +11,12 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 venv=${EMOCONV_VENV:-$here/.venv}
 out=${EMOCONV_DEMO_OUT:-$here/demo_output}
-python=${PYTHON:-python3}
 sources=()
 for file in "$@"; do sources+=("$(realpath -- "$file")"); done
 
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-  { echo "demo.sh: Python 3.11 or newer is needed, found $("$python" --version)" >&2; exit 2; }
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-echo "installing into $venv"
-"$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e "$here"
-
-. "$here/launch/cpu.env"
 cd "$here"
+. launch/environment.sh
+environment "$venv" -e .
+
+. launch/cpu.env
 exec "$venv/bin/emoconv" demo ${sources[@]+"${sources[@]}"} --out "$out"

@@ -1,6 +1,7 @@
 """Suite-wide settings: shape-checked annotations, JAX's strictest rules, eight simulated devices.
 
-Tests marked `corpora` read recorded speech under $EMOCONV_CORPORA; without it they are deselected.
+Tests marked `corpora` read recorded speech under $EMOCONV_CORPORA, those marked `network` fetch
+weights from a package index: where these are not to be had they are left out, and named at the end.
 """
 
 import gc
@@ -8,6 +9,7 @@ import os
 import pathlib
 import tempfile
 
+import numba_cache
 import pytest
 from jaxtyping import install_import_hook
 
@@ -17,11 +19,11 @@ install_import_hook("emoconv_jax", "beartype.beartype")
 # of test_loop.py
 gc.set_threshold(100_000)
 
-# librosa's compiled functions: processes that fill one cache at the same time can damage it, and
-# every later run of that environment then crashes
+# librosa's compiled functions, see numba_cache.py
 NUMBA_CACHE = tempfile.TemporaryDirectory(prefix="numba-")
 os.environ["NUMBA_CACHE_DIR"] = NUMBA_CACHE.name
 os.environ["NUMBA_OPT"] = "0"  # compiling them takes longer than all that they do in tests
+NUMBA_FILLED = "EMOCONV_TEST_NUMBA_FILLED"  # names the cache to copy
 os.environ["JAX_TRACEBACK_IN_LOCATIONS_LIMIT"] = "0"  # nobody reads the programs' line numbers
 
 # most tests use the first; those of parallel training, and the commands they start, use all
@@ -34,14 +36,53 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
 
+LEFT_OUT = {  # marker -> why its tests cannot run here
+    "corpora": None if os.environ.get("EMOCONV_CORPORA") else "EMOCONV_CORPORA is not set",
+    "network": "EMOCONV_OFFLINE is set" if os.environ.get("EMOCONV_OFFLINE") else None,
+}
+left_out: dict[str, str] = {}  # test -> why
+
+
+def pytest_configure(config):
+    if getattr(config.option, "numprocesses", None):  # before it starts the others
+        filled, process = numba_cache.start()
+        os.environ[NUMBA_FILLED] = filled.name
+        config.add_cleanup(filled.cleanup)
+        config.add_cleanup(process.wait)  # the last comes first
+
+
+def pytest_runtest_setup():
+    if filled := os.environ.get(NUMBA_FILLED):
+        numba_cache.take(pathlib.Path(filled), pathlib.Path(NUMBA_CACHE.name))
+
+
 def pytest_collection_modifyitems(config, items):
+    for item in list(items):
+        if "preparation" in item.fixturenames:  # whose d-vectors the public encoder makes
+            item.add_marker(pytest.mark.network)
+        if whys := [why for mark, why in LEFT_OUT.items() if why and mark in item.keywords]:
+            left_out[item.nodeid] = whys[0]
+            items.remove(item)
+            config.hook.pytest_deselected(items=[item])
     # the longest first: of several processes none should be left with them at the end
-    items.sort(key=lambda item: item.path.parent.name != "training")
-    if os.environ.get("EMOCONV_CORPORA"):
-        return
-    wanting = [item for item in items if item.get_closest_marker("corpora")]
-    config.hook.pytest_deselected(items=wanting)
-    items[:] = [item for item in items if item not in wanting]
+    items.sort(key=lambda item: (item.path.parent.name != "training", "slow" not in item.keywords))
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = left_out
+
+
+@pytest.hookimpl(optionalhook=True)  # of xdist, all of whose processes leave out the same
+def pytest_testnodedown(node, error):
+    left_out.update(getattr(node, "workeroutput", {}).get("left_out", {}))
+
+
+def pytest_terminal_summary(terminalreporter):
+    for why in dict.fromkeys(left_out.values()):
+        names = [name for name, other in left_out.items() if other == why]
+        terminalreporter.section(f"{len(names)} left out: {why}")
+        terminalreporter.write_line("\n".join(names))
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +110,7 @@ def compilation_cache(tmp_path_factory) -> None:
 
 @pytest.fixture(scope="session")
 def converter(bundle_folder):
-    """Returns the converter of that bundle, with the real speaker encoder and vocoder."""
+    """Returns the converter of that bundle."""
     from emoconv_jax.inference.converter import EmotionConverter
 
     return EmotionConverter.from_pretrained(bundle_folder)

@@ -5,7 +5,6 @@ import functools
 import importlib.util
 import json
 import pathlib
-import re
 import shlex
 import sys
 
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 from absl import flags as absl_flags
 
-from emoconv_jax.bench.training import measure
 from emoconv_jax.bundles.format import BundleConfig
 from emoconv_jax.cli import train
 from emoconv_jax.config import (
@@ -29,7 +27,6 @@ from emoconv_jax.config import (
     to_dict,
 )
 from emoconv_jax.errors import EmoconvError
-from emoconv_jax.training.goodput import peak_flops
 from emoconv_jax.training.trainees import make_trainee
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -200,50 +197,6 @@ def test_every_file_opens_with_commands_that_work(file, monkeypatch):
         assert flags.features
         assert flags.workdir
     assert seen == list(FILES[file].TRAINEES)
-
-
-COST = r"^ +(\w+) +([\d ]+) examples x +([\d.]+) GFLOP = ([\d.]+) (s|min|h)$"
-SECONDS = {"s": 1, "min": 60, "h": 3600}
-GUESS = 1 / 5  # of the device's peak, see configs/base.py
-
-
-def costs(file: str) -> dict[str, tuple[int, float, float]]:
-    """Returns each trainee's examples, GFLOP per example and seconds, as the file says."""
-    rows = re.findall(COST, FILES[file].__doc__, re.MULTILINE)
-    return {
-        name: (int(examples.replace(" ", "")), float(gflop), float(time) * SECONDS[unit])
-        for name, examples, gflop, time, unit in rows
-    }
-
-
-@pytest.mark.parametrize("file", FILES)
-def test_every_file_tells_its_cost_and_result(file):
-    text = FILES[file].__doc__
-    assert re.search(r"^Result: \w", text, re.MULTILINE)
-    [kind] = re.findall(r"^Cost, (estimated|measured)\b", text, re.MULTILINE)
-    assert list(costs(file)) == (list(FILES[file].TRAINEES) if kind == "estimated" else [])
-    peak = peak_flops("NVIDIA H100 80GB HBM3")
-    for trainee, (examples, gflop, seconds) in costs(file).items():
-        config = config_of(file, trainee)
-        assert examples == config.steps * config.batch
-        assert seconds == pytest.approx(examples * gflop * 1e9 / (GUESS * peak), rel=0.04)
-
-
-WIDTHS = ["paper.py", "esd.py", "ravdess.py"]  # 256, 128 and 64
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("file", "trainee"),
-    [("paper.py", "recogniser"), ("paper.py", "average_voice")]
-    + [(file, "score_network") for file in WIDTHS],
-)
-def test_the_gflop_of_an_example_are_what_xla_counts(file, trainee):
-    """Every network that an estimate is of, once."""
-    config = dataclasses.replace(config_of(file, trainee), batch=2)
-    report = measure(config, 1, computes=[], devices=jax.devices()[:1])
-    _, gflop, _ = costs(file)[trainee]
-    assert gflop == pytest.approx(report.flops_per_step / config.batch / 1e9, rel=0.02)
 
 
 @pytest.mark.parametrize(

@@ -24,17 +24,6 @@ from emoconv_jax.config import (
 SAMPLE = pathlib.Path(__file__).parent.parent / "data" / "samples" / "neutral.flac"
 SPEECH_SAMPLES = 15_435  # 0.7 s, 60.3 hops: one padded length of 64 frames, so one compilation
 
-CONFIG = BundleConfig(
-    name="tiny",
-    licence="CC0-1.0",
-    score_network=ScoreNetworkConfig(
-        width=8, multipliers=(1, 2), groups=4, condition_width=8, emotion=8
-    ),
-    average_voice=AverageVoiceConfig(
-        channels=16, feed_forward=16, layers=1, postnet_width=8, postnet_groups=4
-    ),
-    recogniser=RecogniserConfig(maps=(4,) * 6, linear=8, hidden=4, embedding=8),
-)
 # its embeddings are as wide as the recogniser's, so it can take its place in a bundle
 WAV2VEC2 = Wav2Vec2Config(
     hidden=8,
@@ -47,16 +36,26 @@ WAV2VEC2 = Wav2Vec2Config(
     position_kernel=4,
     position_groups=2,
 )
-# holds every part itself; the score network is that of CONFIG, so that it is compiled once
-WHOLE = dataclasses.replace(
-    CONFIG,
-    name="whole",
+CONFIG = BundleConfig(
+    name="tiny",
+    licence="CC0-1.0",
+    score_network=ScoreNetworkConfig(
+        width=8, multipliers=(1, 2), groups=4, condition_width=8, emotion=8
+    ),
+    average_voice=AverageVoiceConfig(
+        channels=16, feed_forward=16, layers=1, postnet_width=8, postnet_groups=4
+    ),
+    recogniser=RecogniserConfig(maps=(4,) * 6, linear=8, hidden=4, embedding=8),
     speaker=SpeakerConfig(hidden=8, layers=2),
     vocoder=VocoderConfig(
         resblock=2, channels=16, resblock_kernels=(3,), resblock_dilations=((1, 3),)
     ),
     wav2vec2=WAV2VEC2,
     roles=Roles(speaker="bundle", vocoder="bundle"),
+)
+# speaker encoder and vocoder are the public ones, as in emoconv-small
+WITH_PUBLIC_PARTS = dataclasses.replace(
+    CONFIG, name="public", speaker=SpeakerConfig(), vocoder=VocoderConfig(), roles=Roles()
 )
 # a config.json as HiFi-GAN's owners publish it, of a small generator
 HIFIGAN = {

@@ -8,7 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
+from emoconv_jax.pipeline.extraction import Settings
+
 RATE_HZ, SECONDS = 22050, 0.75
+SETTINGS = Settings(shard_utterances=2)  # of preparations: the seven clips are four shards
 SPLITS = {
     "corpus": {"splits": {"a": {"speakers": ["ann"]}, "test": {"speakers": ["bea"]}}},
 }

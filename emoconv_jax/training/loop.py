@@ -134,10 +134,10 @@ def train(
         check_data(about, data, care.override)
         by_first(lambda: claim(workdir, config))
         first = int(state.step)
-        progress = Progress(
+        progress = enter(Progress(
             workdir, config, log, report=care.report, first=first, window=about.get("window"),
             goodput=goodput, quiet=not leads, **_rates(config, parallel, batches),
-        )  # fmt: skip
+        ))  # fmt: skip
         read = READERS[config.reader](batches, first, config.steps)
         watched = validation_batches(config, store) if care.validate else None
         listening = None
@@ -145,7 +145,6 @@ def train(
             from emoconv_jax.training.listening import Listening  # which needs audio libraries
 
             listening = Listening(config, store, trainee.network, vocode, log)
-        enter(progress)
         reader = enter(contextlib.closing(prefetch_to_device(read, put=parallel.put)))
         run = _Run(
             config, care, parallel, checkpoints, progress, watchdog, reader, keys, watched,

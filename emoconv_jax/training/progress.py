@@ -14,20 +14,28 @@ import contextlib
 import json
 import math
 import pathlib
+import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog  # type: ignore (made at import)
 
 from emoconv_jax.config import TrainingConfig
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.files import replacing
 from emoconv_jax.shapes import Float, Shaped
 from emoconv_jax.training.goodput import Goodput
+
+# Where PyTorch is installed, tensorboardX imports it, for nothing that is used here: two seconds.
+_torch = sys.modules.setdefault("torch", None)  # type: ignore (an import of None fails)
+try:
+    from tensorboardX import summary
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog  # type: ignore (made at import)
+finally:
+    if _torch is None:
+        del sys.modules["torch"]
 
 METRICS_FILE, TENSORBOARD = "metrics.jsonl", "tensorboard"
 NOT_FINITE = "steps_not_finite"

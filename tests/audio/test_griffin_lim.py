@@ -22,6 +22,7 @@ def error(audio: np.ndarray, mel: np.ndarray) -> float:
     return float(np.abs(log_mel(audio, CONFIG) - mel)[heard].mean())
 
 
+@pytest.mark.slow
 def test_the_mel_of_the_output_is_the_mel_given(speech):
     """Within 0.2 nepers (1.7 dB) on average; the same magnitudes without phases miss by more."""
     mel = log_mel(speech, CONFIG)

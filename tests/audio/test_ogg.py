@@ -200,6 +200,7 @@ def test_the_limits_of_duration_and_size_hold(tmp_path, codec):
     assert caught.value.kind == "too short"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codec", CODECS)
 def test_long_silence_is_refused_before_it_is_decoded(tmp_path, codec):
     path = tmp_path / "bomb.ogg"

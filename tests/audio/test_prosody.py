@@ -27,6 +27,7 @@ def cents(found_hz, true_hz):
     return 1200 * np.log2(found_hz / true_hz)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate_hz", [16000, 22050])
 @pytest.mark.parametrize("f0_hz", [80.0, 110.0, 147.3, 220.0, 313.0, 440.0, 580.0])
 def test_median_of_steady_voices(f0_hz, rate_hz):

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 AUDIO = ("librosa", "soundfile", "soxr", "webrtcvad", "tensorflow", "sklearn", "praatio")
 CODE = f"""
 import sys
@@ -18,6 +20,7 @@ print("imported")
 """
 
 
+@pytest.mark.slow
 def test_training_and_comparison_import_without_audio_libraries():
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=False)
     assert done.stdout == "imported\n", done.stderr

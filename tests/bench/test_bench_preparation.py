@@ -6,7 +6,7 @@ from tones import SECONDS, make_corpus
 from emoconv_jax.bench.preparation import measure
 from emoconv_jax.errors import EmoconvError
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.network]
 
 
 def test_speech_is_counted_with_and_without_alignment(tmp_path):

@@ -1,8 +1,11 @@
 """The measurement of solvers: distances by hand, noise by its law, runs against the sampler's."""
 
+import dataclasses
 import json
+import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import soundfile
@@ -23,6 +26,7 @@ from emoconv_jax.bench.walking import Speech, Walk, speech_of
 from emoconv_jax.diffusion.solvers import DETERMINISTIC, time_grid
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.inference.request import Request
+from emoconv_jax.inference.sampling import Sampler
 
 
 def test_a_factor_of_ten_in_magnitude_is_twenty_decibels_and_padding_does_not_count():
@@ -69,6 +73,7 @@ def test_the_noise_of_every_grid_is_standard_normal():
             assert noise.var() == pytest.approx(1.0, abs=0.03)
 
 
+@pytest.mark.slow
 def test_the_listeners_hear_the_sample_and_say_what_is_missing():
     audio, text = read_audio(SAMPLE, 22050), "The queen wore a purple gown and a silver chain."
     listeners = Listeners()
@@ -119,6 +124,20 @@ def pair(speech):
     return [Speech("a", "", speech), Speech("b", "", speech[: len(speech) * 3 // 4])]
 
 
+class Shifted:
+    """A network whose score is that of N(Y + shift, I), by a shift of its own for every frame,
+    utterance, emotion, voice and time: -(x - Y) and a number from -1 to 1, computed in the type
+    of x."""
+
+    config = types.SimpleNamespace(reference_block=False)
+
+    def apply(self, variables, xt, average_voice, mask, t, speaker, emotion):
+        wide = [jnp.asarray(one, xt.dtype) for one in (t, speaker[:, 0], emotion[:, 0])]
+        frames = jnp.arange(xt.shape[1], dtype=xt.dtype)
+        shift = jnp.sin(sum(wide)[:, None] + frames[None]) * mask
+        return average_voice - xt + shift[..., None]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("solver", "latent", "spacing"),
@@ -128,32 +147,42 @@ def pair(speech):
         ("maximum_likelihood", "noise", "uniform_t"),
     ],
 )
-def test_a_walk_is_what_the_sampler_computes(converter, pair, solver, latent, spacing):
+def test_a_walk_is_what_the_sampler_computes(converter, pair, monkeypatch, solver, latent, spacing):
+    """Both compute in float64, with a score that enlarges nothing; the coefficients are the same
+    float32 numbers on both sides. What may differ is the last bits of the noise, which is drawn in
+    float32: up to 5.5, by some 16 roundings of 2^-24. A step keeps an error of its state or, where
+    it remembers the estimate before, doubles it at most."""
+    network = dataclasses.replace(converter.config.score_network, head="score")
+    sampler = Sampler(dataclasses.replace(converter.config, score_network=network), {})
+    sampler.network = Shifted()
+    monkeypatch.setattr(converter, "sampler", sampler)
     request = Request(arousal=6.0, latent=latent, guidance=2.0)
     walk, steps = Walk(converter, pair, request), 3
     assert walk.conditions == 2  # the arousal and null
-    grid = walk.grid(steps, spacing)
-    state, noise = walk.from_noise(5)
-    state = walk.inverted(grid, solver) if latent == "source" else state
-    found = walk(solver, grid, state, noise)
-    expected = converter.sampler(
-        walk.mel,
-        walk.voice,
-        walk.mask,
-        walk.speaker,
-        walk.emotions,
-        walk.own,
-        np.tile(walk.weights, (steps, 1)),
-        jax.random.split(jax.random.key(5), 2),
-        solver=solver,
-        segments=((0, steps, (0, 1)),),
-        latent=latent,
-        spacing=spacing,
-    )
-    scale = np.abs(np.asarray(expected)).max()
-    np.testing.assert_allclose(
-        found, expected, atol=1e-3 * scale
-    )  # random weights enlarge roundings
+    walk.mel, walk.voice = walk.mel.astype(np.float64), walk.voice.astype(np.float64)
+    with jax.enable_x64(True):
+        grid = walk.grid(steps, spacing)
+        state, noise = walk.from_noise(5)
+        state = walk.inverted(grid, solver) if latent == "source" else state
+        found = walk(solver, grid, state, noise)
+        expected = sampler(
+            walk.mel,
+            walk.voice,
+            walk.mask,
+            walk.speaker,
+            walk.emotions,
+            walk.own,
+            np.tile(walk.weights, (steps, 1)),
+            jax.random.split(jax.random.key(5), 2),
+            solver=solver,
+            segments=((0, steps, (0, 1)),),
+            latent=latent,
+            spacing=spacing,
+        )
+    assert found.dtype == expected.dtype == np.float64
+    draws = 0 if latent == "source" else 1 + steps
+    tolerance = 1e-9 + 2**steps * draws * 5.5 * 16 * 2**-24
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
 
 
 @pytest.mark.slow

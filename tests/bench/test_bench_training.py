@@ -20,8 +20,6 @@ from emoconv_jax.pipeline.store import FeatureStore
 from emoconv_jax.training import goodput
 from emoconv_jax.training.trainees import make_trainee
 
-pytestmark = pytest.mark.slow
-
 SMOKE = pathlib.Path(__file__).parents[2] / "configs" / "smoke.py"
 STEPS = 3
 LESS = {  # of the networks: what is left compiles in seconds
@@ -46,14 +44,15 @@ def run(config: TrainingConfig, steps: int = STEPS, devices: int = 1, **more):
     return measure(config, steps, **more), lines
 
 
-@pytest.fixture(scope="module", params=["recogniser", "score_network"])
-def measured(request, tmp_path_factory):
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
     """Returns the report of a trainee in both types, its lines and its file."""
     out = tmp_path_factory.mktemp("bench") / "figures.json"
-    report, lines = run(smoke(request.param), out=out)
+    report, lines = run(smoke("recogniser"), out=out)
     return report, lines, json.loads(out.read_text())
 
 
+@pytest.mark.slow
 def test_the_file_holds_every_figure_of_both_types(measured):
     report, _, file = measured
     assert list(file["figures"]) == list(COMPUTES)
@@ -71,6 +70,7 @@ def test_the_file_holds_every_figure_of_both_types(measured):
         assert all(value > 0 for value in found.values())
 
 
+@pytest.mark.slow
 def test_the_rates_follow_from_the_time_of_a_step(measured):
     report, _, _ = measured
     for found in report.figures.values():
@@ -81,6 +81,7 @@ def test_the_rates_follow_from_the_time_of_a_step(measured):
         assert found.flops_per_s * found.mean_s == pytest.approx(report.flops_per_step)
 
 
+@pytest.mark.slow
 def test_the_table_shows_figures_that_agree(measured):
     """By what is printed alone: examples/s x ms of a step, and examples/s x GFLOP of an example."""
     report, _, _ = measured
@@ -96,6 +97,7 @@ def test_the_table_shows_figures_that_agree(measured):
     assert table["utilisation"] == ["-", "-"]
 
 
+@pytest.mark.slow
 def test_parameters_are_those_of_the_network(measured):
     report, _, _ = measured
     trainee = make_trainee(report.config, {"mean": np.zeros((3, 40)), "std": np.ones((3, 40))})
@@ -103,6 +105,7 @@ def test_parameters_are_those_of_the_network(measured):
     assert report.parameters == sum(leaf.size for leaf in jax.tree.leaves(shapes))
 
 
+@pytest.mark.slow
 def test_both_types_learn_the_same(measured):
     """The same draws and batches: after six updates the losses differ by bfloat16's rounding."""
     report, _, _ = measured
@@ -111,6 +114,7 @@ def test_both_types_learn_the_same(measured):
     assert rounded != exact
 
 
+@pytest.mark.slow
 def test_progress_is_told_with_the_time_that_is_left(measured):
     _, lines, _ = measured
     for compute in COMPUTES:
@@ -120,6 +124,7 @@ def test_progress_is_told_with_the_time_that_is_left(measured):
         assert steps
 
 
+@pytest.mark.slow
 def test_the_utilisation_is_of_the_peak_and_the_limit_ends_a_run(monkeypatch):
     monkeypatch.setitem(goodput.TPUS, "cpu", 1e9)
     report, _ = run(smoke("recogniser"), steps=10**6, computes=["float32"], limit_s=0)
@@ -137,6 +142,7 @@ def test_the_peak_is_that_of_all_devices(monkeypatch):
     assert "by pmap on 8 x cpu" in report.table()
 
 
+@pytest.mark.slow
 def test_too_little_memory_is_told_and_the_other_type_is_tried(tmp_path):
     """A layer of 2^44 columns: 2^54 bytes, more than any process can address."""
     config = smoke("recogniser")
@@ -166,6 +172,7 @@ def test_batches_are_as_a_run_reads_them(tmp_path):
     assert shapes(made[0]) == shapes(real)
 
 
+@pytest.mark.slow
 def test_the_command_measures_and_refuses(tmp_path, monkeypatch, capsys):
     words = ["bench", "training", f"--config={SMOKE}:recogniser", "--compute=float32"]
     words += ["--config.seed=5", "--config.network.maps=(4,)", "--steps=2", "--devices=1"]

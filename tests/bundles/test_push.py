@@ -47,7 +47,7 @@ def published(bundle_folder, tmp_path, monkeypatch) -> pathlib.Path:
     for name in ("train.py", "weights.pt", ".token.json", "notes.txt", "notes.md", "token.json"):
         (folder / name).write_text("private")
     # of another state of the folder; the configuration names no such part
-    save_file({"a": np.zeros(1, np.float32)}, folder / "vocoder-1-of-1.safetensors")
+    save_file({"a": np.zeros(1, np.float32)}, folder / "wav2vec2-1-of-1.safetensors")
     save_file({"a": np.zeros(1, np.float32)}, folder / "optimizer.safetensors")
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "state.json").write_text("private")
@@ -58,6 +58,7 @@ def push(server: Hub, folder: pathlib.Path) -> str:
     return hub.push(folder, NAME, token="hf_made", endpoint=server.endpoint)
 
 
+@pytest.mark.slow
 def test_a_push_is_one_commit_of_the_bundle_and_its_card(server, published, files, tmp_path):
     others = {".gitattributes": b"", "a.py": b"", "results.json": b"{}"}
     others |= {"history.md": b"", "data/config.json": b"{}"}

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -12,7 +13,6 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-from tiny_bundle import WHOLE, make_bundle
 
 from emoconv_jax.audio import reading as audio_reading
 from emoconv_jax.audio import writing
@@ -103,11 +103,11 @@ def read(path: pathlib.Path) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_a_batch_goes_on_past_bad_files(files, speech, whole_folder, tmp_path, capsys):
+def test_a_batch_goes_on_past_bad_files(files, speech, bundle_folder, tmp_path, capsys):
     """One run over two good files and every bad one, the good ones first and last."""
     out = tmp_path / "made" / "deeper"
     inputs = [files["good"], *(files[name] for name in BAD), files["copy"]]
-    words = ["--bundle", whole_folder, "--arousal", 6, "--steps", 2]
+    words = ["--bundle", bundle_folder, "--arousal", 6, "--steps", 2]
     done = emoconv("convert", *inputs, *words, "--out", out, "--seed", 1, JAX_LOG_COMPILES="1")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
@@ -147,7 +147,7 @@ def test_a_batch_goes_on_past_bad_files(files, speech, whole_folder, tmp_path, c
 def assert_told_of(path: pathlib.Path) -> None:
     provenance = json.loads(path.read_text())
     assert provenance["source"] == "good.wav"
-    assert provenance["bundle"] == "whole"
+    assert provenance["bundle"] == "tiny"
     assert provenance["licence"] == "CC0-1.0"
     assert "synthetic" in provenance["notice"]
     assert provenance["request"] == {
@@ -167,12 +167,6 @@ def assert_told_of(path: pathlib.Path) -> None:
         "start": 1.0,
         "seed": 1,
     }
-
-
-@pytest.fixture(scope="module")
-def whole_folder(tmp_path_factory) -> pathlib.Path:
-    """A bundle whose vocoder and speaker encoder are tiny too."""
-    return make_bundle(tmp_path_factory.mktemp("bundles") / "whole", WHOLE)
 
 
 @pytest.fixture
@@ -199,8 +193,9 @@ def below(folder: pathlib.Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_a_tree_is_mirrored_as_asked_and_done_only_once(capsys, tree, whole_folder):
-    words = ["in", "--out", "out", "--bundle", whole_folder, "--format", "flac", "--nosidecar"]
+def test_a_tree_is_mirrored_as_asked_and_done_only_once(capsys, tree, bundle_folder):
+    bundle_folder = shutil.copytree(bundle_folder, tree / "bundle")
+    words = ["in", "--out", "out", "--bundle", bundle_folder, "--format", "flac", "--nosidecar"]
     words += ["--sample_rate_hz", 16000, "--bits", 24, "--match_loudness", "--skip_existing"]
     (tree / "out" / "deep").mkdir(parents=True)
     (tree / "out" / "deep" / "b.flac").write_text("done earlier")
@@ -218,14 +213,14 @@ def test_a_tree_is_mirrored_as_asked_and_done_only_once(capsys, tree, whole_fold
     assert loudness[1] == pytest.approx(loudness[0], abs=0.5)
 
     # nothing is left to do: not even the networks are loaded
-    (whole_folder / "vocoder-1-of-1.safetensors").rename(tree / "kept")
+    (bundle_folder / "vocoder-1-of-1.safetensors").rename(tree / "kept")
     try:
         assert convert(capsys, *words) == (0, [], "0 converted, 3 skipped, 0 failed\n")
     finally:
-        (tree / "kept").rename(whole_folder / "vocoder-1-of-1.safetensors")
+        (tree / "kept").rename(bundle_folder / "vocoder-1-of-1.safetensors")
 
     # a conversion says that it is one, by its metadata alone
-    code, made, err = convert(capsys, "out/a.flac", "--out", "again", "--bundle", whole_folder)
+    code, made, err = convert(capsys, "out/a.flac", "--out", "again", "--bundle", bundle_folder)
     assert (code, made) == (0, ["again/a.wav"])
     assert "note: out/a.flac is itself a conversion" in err
 
@@ -236,7 +231,7 @@ def made_below(made: list[str]) -> list[str]:
 
 @pytest.mark.slow
 def test_a_file_that_vanishes_and_a_folder_in_the_way_fail_alone(
-    capsys, tree, whole_folder, monkeypatch
+    capsys, tree, bundle_folder, monkeypatch
 ):
     (tree / "out" / "a.wav.json").mkdir(parents=True)
     real = audio_reading.read_audio
@@ -246,7 +241,7 @@ def test_a_file_that_vanishes_and_a_folder_in_the_way_fail_alone(
         return real(path, *args, **options)
 
     monkeypatch.setattr(converting, "read_audio", read_audio_then_lose_another)
-    code, made, err = convert(capsys, "in", "--out", "out", "--bundle", whole_folder)
+    code, made, err = convert(capsys, "in", "--out", "out", "--bundle", bundle_folder)
     assert (code, made) == (1, ["out/deep/b.wav"])
     assert "in/deep/er/c.ogg" in err and "No such file" in err
     assert "out/a.wav.json: cannot be written" in err
@@ -255,7 +250,7 @@ def test_a_file_that_vanishes_and_a_folder_in_the_way_fail_alone(
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_whole_files_only(capsys, tree, whole_folder, monkeypatch):
+def test_ctrl_c_leaves_whole_files_only(capsys, tree, bundle_folder, monkeypatch):
     """The signal comes while the second file is being written."""
     real, calls = writing._whole, []
 
@@ -268,7 +263,7 @@ def test_ctrl_c_leaves_whole_files_only(capsys, tree, whole_folder, monkeypatch)
     monkeypatch.setattr(writing, "_whole", whole)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job may ignore it
     try:
-        code, made, err = convert(capsys, "in", "--out", "out", "--bundle", whole_folder)
+        code, made, err = convert(capsys, "in", "--out", "out", "--bundle", bundle_folder)
     finally:
         signal.signal(signal.SIGINT, before)
     assert (code, made) == (130, ["out/a.wav"])

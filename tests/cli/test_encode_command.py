@@ -54,6 +54,7 @@ def test_a_line_of_json_per_file_and_bad_ones_named(
     assert np.dot(first["speaker"], second["speaker"]) > 0.99
 
 
+@pytest.mark.slow
 def test_arrays_of_all_files(bundle_folder, sample, other_rate, tmp_path, capsys):
     out = tmp_path / "heard.npz"
     line = ["encode", str(sample), str(other_rate), "--bundle", str(bundle_folder)]
@@ -163,6 +164,7 @@ def test_files_are_encoded_together_and_come_out_as_if_alone(ear, recordings, mo
                 np.testing.assert_allclose(one[name], expected[name], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_command_takes_files_together(bundle_folder, recordings, capsys, monkeypatch):
     files = [str(path) for path in recordings[:5]]
     line = ["encode", *files, "--bundle", str(bundle_folder), "--batch"]
@@ -173,6 +175,7 @@ def test_the_command_takes_files_together(bundle_folder, recordings, capsys, mon
     assert main([*line, "0"]) == 2
 
 
+@pytest.mark.slow
 def test_waveforms_of_wav2vec2_go_together_too_but_no_more_than_a_long_one(monkeypatch):
     """Its attention grows with the square of the length, so that a batch must not grow freely."""
     config = dataclasses.replace(CONFIG, wav2vec2=WAV2VEC2)

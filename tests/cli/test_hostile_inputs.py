@@ -59,6 +59,7 @@ hit = st.tuples(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=250, suppress_health_check=SAME_FOLDER, **FEW)
 @given(
     kind=st.sampled_from(list(KINDS)),

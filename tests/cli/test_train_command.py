@@ -41,22 +41,18 @@ def words(place: pathlib.Path, run: str = "run", *more: str) -> list[str]:
 @pytest.fixture(scope="module")
 def stopped(place) -> tuple[int, str]:
     """Returns the exit code and the output of a run that SIGTERM stopped after some steps."""
-    run = subprocess.Popen(
-        [sys.executable, "-m", "emoconv_jax.cli.main", *words(place)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert run.stdout
-    said = ""
-    while not said.rpartition("\n")[2].startswith("step 10/") and "step 10/" not in said:
-        line = run.stdout.readline()
-        assert line, said
-        said += line
-    run.send_signal(signal.SIGTERM)
-    return run.wait(timeout=120), said + run.stdout.read()
+    command = [sys.executable, "-m", "emoconv_jax.cli.main", *words(place)]
+    settings = {"cwd": ROOT, "env": os.environ | {"PYTHONPATH": str(ROOT)}, "text": True}
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    with subprocess.Popen(command, **settings, **output) as run:
+        assert run.stdout
+        said = ""
+        while "step 10/" not in said:
+            line = run.stdout.readline()
+            assert line, said
+            said += line
+        run.send_signal(signal.SIGTERM)
+        return run.wait(timeout=120), said + run.stdout.read()
 
 
 @pytest.mark.slow

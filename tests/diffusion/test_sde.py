@@ -10,6 +10,7 @@ from emoconv_jax.diffusion.sde import MeanRevertingSDE
 SDE = MeanRevertingSDE()
 
 
+@pytest.mark.slow
 def test_marginal_is_the_law_of_the_simulated_path() -> None:
     steps, paths, end = 4000, 20000, 0.4
     generator = np.random.default_rng(0)

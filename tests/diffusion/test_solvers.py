@@ -46,6 +46,7 @@ def _run(
     return jax.jit(run)(table, start)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", ["euler_maruyama", "maximum_likelihood"])
 def test_drawn_noise_leads_to_mean_and_std_of_gaussian_data(solver: str) -> None:
     x0 = _run(solver, plan.single("happy", 400), [-2.0], 0.7, shape=(4, 64, 32))
@@ -135,6 +136,7 @@ def test_ends_of_a_mix_are_the_pure_emotions_bit_for_bit(
     np.testing.assert_array_equal(_run(solver, mix, [mean], 0.3), pure)
 
 
+@pytest.mark.slow
 def test_a_weight_of_one_among_several_conditions_changes_nothing() -> None:
     wanted = plan.EmotionPlan(("sad", "happy"), np.tile([1.0, 0.0], (10, 1)))
     every = ((0, 10, (0, 1)),)
@@ -197,6 +199,7 @@ def test_only_conditions_with_a_weight_are_evaluated() -> None:
     assert list(dict.fromkeys(seen)) == [((0,), (2,)), ((0, 1), (2,)), ((1,), (2,))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("solver", sorted(solvers.SOLVERS))
 def test_padding_and_batch_do_not_change_real_frames(solver: str) -> None:
     key = jax.random.key(8)

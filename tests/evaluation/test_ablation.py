@@ -4,40 +4,76 @@ import dataclasses
 import json
 import pathlib
 import signal
+import types
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tiny_bundle import CONFIG, make_bundle
 from tiny_store import entries
 
 from emoconv_jax.cli.main import main
-from emoconv_jax.config import EMOTIONS, MelConfig
+from emoconv_jax.config import EMOTIONS, MelConfig, TrainingConfig
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.evaluation import ablation
 from emoconv_jax.evaluation.ablation import (
     FIGURES,
     GUIDANCES,
-    VARIANTS,
     Row,
     Settings,
     training_of,
 )
+from emoconv_jax.listeners.naturalness import Dnsmos
+from emoconv_jax.pipeline.batches import Batch
 from emoconv_jax.pipeline.store import FeatureStore, write_array, write_index
+from emoconv_jax.training.trainees import make_trainee
+
+TERMS = ("score", "reconstruction", "style")
 
 
-def test_runs_differ_by_what_their_names_say():
-    settings = Settings("a_bundle")
-    runs = {name: dataclasses.asdict(training_of(name, 1, settings)) for name in VARIANTS}
-    base = runs["tweedie"]
+def terms_of(variant: str, batch: Batch) -> dict[str, float]:
+    """Returns the mean of every loss term that a variant's training sees of a network that says 0
+    to all."""
+    trainee = make_trainee(training_of(variant, 1, Settings("")))
+    trainee.network = types.SimpleNamespace(apply=lambda _, xt, *conditions: jnp.zeros_like(xt))
+    terms = trainee.terms({}, batch, jax.random.split(jax.random.key(0), 1))
+    return {name: float(terms[name][0] / terms[name][1]) for name in TERMS if name in terms}
 
-    def changed(name: str) -> set[str]:
-        return {key for key, value in runs[name].items() if value != base[key]}
 
-    assert changed("score") == {"loss"} and changed("xt") == {"loss"}
-    assert changed("style") == {"style_weight", "style_recogniser"}
-    assert changed("velocity") == {"network"}
-    assert runs["velocity"]["network"] == base["network"] | {"head": "velocity"}
-    assert base["network"]["head"] == "score" and base["seed"] == 1
+@pytest.mark.slow
+def test_each_variant_is_trained_by_the_loss_of_its_name(bundle_folder):
+    """Data and average voice of 0 make X_t = sigma N. To a score of 0, L_s is the mean of N^2,
+    X_t is the mean, and X0_hat = sigma N / alpha. A velocity of 0 is the score -X_t, by which L_s
+    is the mean of (N - sigma^2 N)^2 = alpha^4 N^2, and X0_hat = alpha sigma N."""
+    image = np.zeros((1, 12, 80), np.float32)
+    batch = Batch(
+        mel=image,
+        average_voice=image,
+        mask=image[..., 0] + 1,
+        index=np.zeros(1, np.int32),
+        speaker=np.zeros((1, 256), np.float32),
+        emotion=np.zeros((1, 256), np.float32),
+    )
+    score, xt, tweedie, velocity = (
+        terms_of(name, batch) for name in ("score", "xt", "tweedie", "velocity")
+    )
+    assert set(score) == {"score"}
+    assert score["score"] == xt["score"] == tweedie["score"]
+    assert score["score"] == pytest.approx(1, abs=0.2)  # 960 squares: standard error .05
+    alpha = (velocity["score"] / score["score"]) ** (1 / 4)
+    t = (np.sqrt(0.05**2 - 4 * 19.95 * np.log(alpha)) - 0.05) / 19.95  # of .05 t + 19.95 t^2 / 2
+    assert 0 < t < 1
+    late = 1 - t**2  # lambda_t
+    assert tweedie["reconstruction"] == pytest.approx(xt["reconstruction"] * late / alpha, rel=1e-3)
+    assert velocity["reconstruction"] == pytest.approx(
+        xt["reconstruction"] * late * alpha, rel=1e-3
+    )
+    styled = make_trainee(training_of("style", 1, Settings(str(bundle_folder), width=8)))
+    params = jax.eval_shape(styled.init, jax.random.key(0))
+    keys = jax.random.split(jax.random.key(1), 1)
+    assert set(TERMS) <= set(jax.eval_shape(styled.terms, params, batch, keys))
+    assert styled.weights == {"score": 1.0, "reconstruction": 1.0, "style": 0.1}
 
 
 def test_figures_of_a_constant_answer_are_the_papers():
@@ -117,8 +153,30 @@ def judge(tmp_path) -> pathlib.Path:
     return make_bundle(tmp_path / "judge", dataclasses.replace(CONFIG, name="judge"))
 
 
-def test_runs_are_measured_when_they_are_whole_once_and_kept(store, bundle_folder, judge, tmp_path):
+def shallow(*run) -> TrainingConfig:
+    """A run's configuration with a network of one resolution, which is compiled in a third of the
+    time."""
+    config = training_of(*run)
+    return dataclasses.replace(config, network=config.network | {"multipliers": (1,)})
+
+
+class Steady(Dnsmos):
+    """Says the same of all, without a network."""
+
+    def __init__(self):
+        pass
+
+    def __call__(self, audio, sample_rate_hz):
+        return 3.0, 2.5
+
+
+@pytest.mark.slow
+def test_runs_are_measured_when_they_are_whole_once_and_kept(
+    store, bundle_folder, judge, tmp_path, monkeypatch
+):
     """A run is stopped by the signal that a cluster sends, goes on, and is measured at its end."""
+    monkeypatch.setattr(ablation, "Dnsmos", Steady)
+    monkeypatch.setattr(ablation, "training_of", shallow)
     out, settings = tmp_path / "out", Settings(str(bundle_folder), steps=6, **SMALL)
     parts = store, judge, out, settings, ["velocity"]
 
@@ -132,6 +190,7 @@ def test_runs_are_measured_when_they_are_whole_once_and_kept(store, bundle_folde
     first = ablation.measure(*parts, log=lambda _: None)
     assert [row.guidance for row in first] == list(GUIDANCES)
     assert all(np.isfinite(list(row.figures.values())).all() for row in first)
+    assert [row.figures["ovrl"] for row in first] == [2.5] * 2
     assert ablation.measure(*parts, log=lambda _: pytest.fail("trained again")) == first
     told = json.loads((out / "summary.json").read_text())
     assert [row["figures"] for row in told["rows"]] == [row.figures for row in first]

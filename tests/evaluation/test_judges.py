@@ -55,6 +55,7 @@ def test_without_listeners_their_figures_are_left_out_and_named(absent, converte
         assert any(note.startswith(f"{name}: absent") for note in judges.notes)
 
 
+@pytest.mark.network
 @pytest.mark.slow
 def test_words_and_characters_that_were_not_said_are_errors(converter):
     """The sample says "silver": one word, of which four letters are not those of "golden".
@@ -62,6 +63,10 @@ def test_words_and_characters_that_were_not_said_are_errors(converter):
     judges = Judges(converter, None)
     assert not any(note.startswith("words: absent") for note in judges.notes)
     wanted = "The queen wore a purple gown and a golden chain."
-    found, _ = judges.hear(read_audio(SAMPLE), wanted, "en")
+    found, vectors = judges.hear(read_audio(SAMPLE), wanted, "en")
     assert (found["words"], found["characters"]) == (10, len(wanted) - 1)
+    assert list(vectors) == list(judges.speakers) and "own" in vectors
+    for name, machine in (("ovrl", "DNSMOS"), ("distillmos", "DistillMOS")):
+        absent = any(note.startswith(f"{machine}: absent") for note in judges.notes)
+        assert absent if name not in found else 1 <= found[name] <= 5
     assert found["word_errors"] in (1, 2) and found["character_errors"] >= 4

@@ -15,7 +15,6 @@ def test_cosine_and_nearest_do_not_see_lengths():
     assert nearest_speaker(a, {"far": 100 * b, "near": 0.01 * a}) == "near"
 
 
-@pytest.mark.slow
 def test_a_tone_has_its_pitch_and_level(converter):
     """A sine of amplitude .1 has 20 lg .1 - 3.01 = -23.01 dBFS."""
     time_s = np.arange(15_360) / 22050

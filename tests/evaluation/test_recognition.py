@@ -101,6 +101,7 @@ def store(tmp_path) -> FeatureStore:
     return FeatureStore(folder)
 
 
+@pytest.mark.slow
 def test_each_clip_is_heard_as_it_is_alone(store, bundle_folder):
     """In batches, sorted by length, and given back in the order asked for."""
     recogniser = EmotionRole.from_bundle(bundle_folder)

@@ -60,6 +60,40 @@ def test_order_slope_and_error_of_arousal(voices):
     json.dumps(found, allow_nan=False)
 
 
+def test_listeners_that_disagree_have_each_its_own_figures(voices):
+    """The own recogniser hears what was asked for, the second the opposite: 8 - asked, which is off
+    by 2 |asked - 4| and has 24 / 7 in the mean. The own encoder hears the voice, the second not."""
+    rows = [
+        dataclasses.replace(
+            one,
+            figures=one.figures
+            | {"second_arousal": 8 - one.value, "second_arousal_equal_level": 8 - one.value}
+            | {"own_nearest": 1.0, "second_nearest": 0.0, "own_voice": 0.9, "second_voice": 0.2},
+        )
+        for one in arousal_rows("model", "0", 1.0)
+    ]
+    sad, happy = {"own_happy": 0.4, "own_sad": 0.6}, {"own_happy": 0.7, "own_sad": 0.3}
+    deaf = {"second_happy": 0.2, "second_sad": 0.5}  # sad, whatever it is
+    rows += [row(what="emotions", emotion="sad", **sad, **deaf)]
+    rows += [row(what="emotions", emotion="happy", **happy, **deaf)]
+    unmoved = {"own_arousal_equal_level": 4.0, "second_arousal_equal_level": 4.0}
+    rows += [row("source", **unmoved)]
+    found = summarise(rows, {"own": voices["own"], "second": voices["own"]})
+    expected = {
+        **{"tau_own": 1, "slope_own": 1, "l_abs_own": 0, "heard_own_1": 1, "l_abs_own_7": 0},
+        **{"tau_second": -1, "slope_second": -1, "l_abs_second": 24 / 42},
+        **{"heard_second_1": 7, "l_abs_second_7": 1},
+        **{"accuracy_own": 1, "accuracy_second": 0.5},
+        **{"own_nearest": 1, "second_nearest": 0, "own_voice": 0.9, "second_voice": 0.2},
+    }
+    for name, one in expected.items():
+        assert value(found, name) == pytest.approx(one), name
+    # at equal loudness the own one hears half of the movement, and of the source 4: 12 / 42
+    paired = found["paired"]["source"]
+    assert paired["l_abs_own_equal_level"]["difference"] == pytest.approx(-6 / 42)
+    assert paired["l_abs_second_equal_level"]["difference"] == pytest.approx(12 / 42)
+
+
 def test_rise_of_pitch_and_level_is_from_target_1_to_target_7(voices):
     """An octave and 12 dB in one utterance; the other has no pitch at target 1, and 6 dB."""
     asked = range(1, 8)

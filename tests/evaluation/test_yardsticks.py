@@ -35,7 +35,6 @@ def test_a_level_is_moved_by_decibels_and_stays_within_full_scale():
     assert np.abs(yardsticks.level(audio, 20.0)).max() == pytest.approx(0.99)
 
 
-@pytest.mark.slow
 def test_copies_have_the_length_of_the_mel(converter, speech):
     frames = len(speech) // 256
     assert yardsticks.unchanged("source", speech, converter) is speech

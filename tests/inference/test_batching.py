@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import pytest
 import soundfile
-from tiny_bundle import WHOLE, make_bundle
 
 from emoconv_jax.audio.mel import log_mel
 from emoconv_jax.bundles.banks import Banks
@@ -30,13 +29,9 @@ REQUEST = {"arousal": 6.0, "steps": 2, "seed": 3}
 
 
 @pytest.fixture(scope="module")
-def whole_bundle(tmp_path_factory):
-    return make_bundle(tmp_path_factory.mktemp("batching") / "whole", WHOLE)
-
-
-@pytest.fixture(scope="module")
-def converter(whole_bundle):
-    return EmotionConverter.from_pretrained(whole_bundle)
+def converter(bundle_folder):
+    """Returns one of its own: tests count what it compiles."""
+    return EmotionConverter.from_pretrained(bundle_folder)
 
 
 @pytest.fixture(scope="module")
@@ -111,10 +106,10 @@ def test_a_batch_under_two_conditions_is_each_alone(converter, utterances):
 
 
 @pytest.mark.slow
-def test_eight_devices_convert_as_one(converter, whole_bundle, utterances):
-    config, banks = open_bundle(whole_bundle)
-    variables = load_variables(whole_bundle, "score_network", config)
-    many = EmotionConverter.from_pretrained(whole_bundle)
+def test_eight_devices_convert_as_one(converter, bundle_folder, utterances):
+    config, banks = open_bundle(bundle_folder)
+    variables = load_variables(bundle_folder, "score_network", config)
+    many = EmotionConverter.from_pretrained(bundle_folder)
     many.sampler = Sampler(config, variables, devices=jax.devices())
     ones = dict(converter.convert_many([utterances[0]] * 2, **REQUEST))
     told: list[float] = []
@@ -129,13 +124,14 @@ def test_eight_devices_convert_as_one(converter, whole_bundle, utterances):
 
 
 @pytest.mark.slow
-def test_half_precision_stays_near(converter, whole_bundle, utterances):
-    half = EmotionConverter.from_pretrained(whole_bundle, compute="bfloat16")
+def test_half_precision_stays_near(converter, bundle_folder, utterances):
+    half = EmotionConverter.from_pretrained(bundle_folder, compute="bfloat16")
     request = REQUEST | {"start": 0.2}  # from t = 1 a network of random weights goes anywhere
     one, other = (c.convert(utterances[0], **request).mel for c in (converter, half))
     assert 0 < np.abs(one - other).mean() < 0.1
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_told_and_the_others_go_on(converter, utterances, tmp_path):
     (tmp_path / "damaged.wav").write_bytes(b"RIFF")
     soundfile.write(tmp_path / "good.wav", utterances[0], 22050)
@@ -201,10 +197,10 @@ def test_what_no_one_could_hear_is_refused(converter, speech, monkeypatch):
 
 
 @pytest.mark.slow
-def test_windows_of_the_vocoder_sound_as_the_whole(whole_bundle, monkeypatch):
+def test_windows_of_the_vocoder_sound_as_the_whole(bundle_folder, monkeypatch):
     """Each frame is spoken with all the frames that it hears, so there is no seam at all."""
-    config, _ = open_bundle(whole_bundle)
-    role = VocoderRole(config, whole_bundle)
+    config, _ = open_bundle(bundle_folder)
+    role = VocoderRole(config, bundle_folder)
     mel = np.random.default_rng(0).normal(-4, 2, (WINDOW_FRAMES - 1, 80)).astype(np.float32)
     expected = role(mel)  # one window
     monkeypatch.setattr("emoconv_jax.inference.encoders.WINDOW_FRAMES", 128)
@@ -215,6 +211,7 @@ def test_windows_of_the_vocoder_sound_as_the_whole(whole_bundle, monkeypatch):
     np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_warming_up_compiles_what_a_conversion_needs(converter, speech):
     request = {"mix": {"happy": 1.0}, "steps": 1}
     converter.warmup([len(speech) / 22050], **request)

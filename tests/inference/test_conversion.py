@@ -229,6 +229,7 @@ def test_a_plan_over_time_and_names_that_are_no_tex_are_drawn(tmp_path, conditio
     assert [p.name for p in tmp_path.iterdir()] == ["a.svg"]
 
 
+@pytest.mark.slow
 def test_of_a_long_conversion_a_stretch_is_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(conversion_picture, "MOST_SHOWN_S", 0.5)
     made = conversion()
@@ -242,6 +243,7 @@ def test_of_a_long_conversion_a_stretch_is_drawn(tmp_path, monkeypatch):
     assert np.abs(b - c).max() > 0.1
 
 
+@pytest.mark.slow
 def test_what_is_matched_is_also_drawn_and_told_so(tmp_path):
     """The source's sine has a tenth of the amplitude at half the frequency: -20 dB, nearly."""
     made = conversion()

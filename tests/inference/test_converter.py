@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 import soundfile
-from tiny_bundle import CONFIG, WHOLE, make_bundle
+from tiny_bundle import CONFIG, WITH_PUBLIC_PARTS, make_bundle
 
 from emoconv_jax.audio.mel import log_mel
 from emoconv_jax.bundles.banks import Banks
@@ -18,13 +18,6 @@ from emoconv_jax.inference.converter import EmotionConverter
 
 FINISHED: list[float] = []
 SHARED = {"steps": 3, "on_progress": FINISHED.append}
-
-
-@pytest.fixture(scope="module")
-def converter(tmp_path_factory):
-    """Returns the converter of a bundle that holds its own, tiny speaker encoder and vocoder."""
-    folder = make_bundle(tmp_path_factory.mktemp("bundles") / "whole", WHOLE)
-    return EmotionConverter.from_pretrained(folder)
 
 
 def test_parts_that_do_not_fit_together_are_refused(bundle_folder, tmp_path):
@@ -129,7 +122,7 @@ def test_a_file_is_read_at_the_rate_of_the_bundle(converter, speech, tmp_path):
 def test_a_bundle_that_was_saved_loads_to_equal_outputs(converter, speech, tmp_path):
     converter.save_pretrained(tmp_path)
     again = EmotionConverter.from_pretrained(tmp_path)
-    assert again.config == converter.config == WHOLE
+    assert again.config == converter.config == CONFIG
     request = {"arousal": 6, "steps": 1, "seed": 1}
     first, second = (one.convert(speech, **request) for one in (converter, again))
     np.testing.assert_array_equal(second.audio, first.audio)
@@ -138,3 +131,19 @@ def test_a_bundle_that_was_saved_loads_to_equal_outputs(converter, speech, tmp_p
     (tmp_path / "vocoder-1-of-1.safetensors").unlink()
     with pytest.raises(EmoconvError, match=r"no vocoder-\*\.safetensors"):
         EmotionConverter.from_pretrained(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.network
+def test_a_bundle_may_take_the_public_speaker_encoder_and_vocoder(speech, tmp_path):
+    """What they do with the project's sample says that they are these: the vocoder gives its mel
+    back, and the encoder hears the voice in half of it as in the other."""
+    folder = make_bundle(tmp_path / "public", WITH_PUBLIC_PARTS)
+    assert not [path.name for path in folder.glob("*") if path.name[:7] in ("speaker", "vocoder")]
+    converter = EmotionConverter.from_pretrained(folder)
+    assert converter.convert(speech, arousal=6, steps=1).audio.shape == speech.shape
+    mel = log_mel(speech, converter.config.mel)
+    again = log_mel(converter.vocoder(mel), converter.config.mel)
+    assert np.abs(again - mel).mean() < 0.3  # of natural logarithms
+    first, second = (converter.speaker(half, 22050) for half in np.array_split(speech, 2))
+    assert first @ second > 0.7 and first.shape == (256,)

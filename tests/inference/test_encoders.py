@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
 from safetensors.numpy import load_file
-from tiny_bundle import WHOLE, make_bundle
+from tiny_bundle import CONFIG
 
 from emoconv_jax.bundles.parts import load_variables
 from emoconv_jax.inference.encoders import (
@@ -18,12 +18,6 @@ from emoconv_jax.inference.encoders import (
 from emoconv_jax.inference.lengths import bucket
 from emoconv_jax.inference.speaker import SpeakerRole
 from emoconv_jax.models.vocoder import Vocoder
-
-
-@pytest.fixture(scope="module")
-def whole_folder(tmp_path_factory):
-    """Returns a bundle that holds its own speaker encoder and vocoder."""
-    return make_bundle(tmp_path_factory.mktemp("bundles") / "whole", WHOLE)
 
 
 def params_in(path) -> dict:
@@ -87,6 +81,7 @@ def test_the_floor_is_the_log_of_the_mels(bundle_folder):
 
 
 @pytest.mark.slow
+@pytest.mark.network
 def test_d_vectors_know_a_voice_from_a_tone_and_not_its_level(speech):
     speaker = SpeakerRole()
     vector = speaker(speech, 22050)
@@ -99,26 +94,26 @@ def test_d_vectors_know_a_voice_from_a_tone_and_not_its_level(speech):
     assert vector @ speaker(tone, 22050) < 0.8
 
 
-def test_a_bundles_own_vocoder_speaks(whole_folder):
+def test_a_bundles_own_vocoder_speaks(bundle_folder):
     """As its network does on a mel with far more silence behind it."""
-    role, mel = VocoderRole(WHOLE, whole_folder), mel_of(20)
-    params = params_in(whole_folder / "vocoder-1-of-1.safetensors")
-    longer = np.full((1, 90, 80), log_floor(WHOLE), np.float32)
+    role, mel = VocoderRole(CONFIG, bundle_folder), mel_of(20)
+    params = params_in(bundle_folder / "vocoder-1-of-1.safetensors")
+    longer = np.full((1, 90, 80), log_floor(CONFIG), np.float32)
     longer[0, :20] = mel
-    expected = jax.jit(Vocoder(WHOLE.vocoder).apply)({"params": params}, longer)[0, : 20 * 256]
+    expected = jax.jit(Vocoder(CONFIG.vocoder).apply)({"params": params}, longer)[0, : 20 * 256]
     audio = role(mel)
     assert audio.shape == (20 * 256,)
     np.testing.assert_allclose(audio, expected, rtol=0, atol=1e-5)
     assert audio.std() > 0.01
 
 
-def test_a_bundles_own_speaker_encoder_hears(whole_folder, speech):
-    vector = SpeakerRole.from_bundle(whole_folder, WHOLE)(speech, 22050)
-    params = params_in(whole_folder / "speaker-1-of-1.safetensors")
-    given = SpeakerRole(WHOLE.speaker, params)(speech, 22050)
+def test_a_bundles_own_speaker_encoder_hears(bundle_folder, speech):
+    vector = SpeakerRole.from_bundle(bundle_folder, CONFIG)(speech, 22050)
+    params = params_in(bundle_folder / "speaker-1-of-1.safetensors")
+    given = SpeakerRole(CONFIG.speaker, params)(speech, 22050)
     np.testing.assert_array_equal(vector, given)
     params["linear"]["kernel"] = -params["linear"]["kernel"]
-    other = SpeakerRole(WHOLE.speaker, params)(speech, 22050)
+    other = SpeakerRole(CONFIG.speaker, params)(speech, 22050)
     assert vector @ other < 0.5 < np.linalg.norm(vector)  # these very weights matter
 
 

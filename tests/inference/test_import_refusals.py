@@ -7,15 +7,21 @@ import shutil
 
 import pytest
 import torch
-from tiny_bundle import HIFIGAN
+from tiny_bundle import HIFIGAN, WITH_PUBLIC_PARTS, make_bundle
 
 from emoconv_jax.bench.twins.average_voice import AverageVoiceTwin
 from emoconv_jax.bench.twins.score_network import ScoreNetworkTwin
 from emoconv_jax.bundles.banks import load_banks
 from emoconv_jax.bundles.cards import card
-from emoconv_jax.bundles.format import Imported, read_config, write_bundle
+from emoconv_jax.bundles.format import Imported, Roles, read_config, write_bundle
 from emoconv_jax.cli.main import main
-from emoconv_jax.config import AverageVoiceConfig, MelConfig, ScoreNetworkConfig
+from emoconv_jax.config import (
+    AverageVoiceConfig,
+    MelConfig,
+    ScoreNetworkConfig,
+    SpeakerConfig,
+    VocoderConfig,
+)
 from emoconv_jax.errors import EmoconvError, UsageError
 from emoconv_jax.inference.importing import import_weights
 
@@ -122,6 +128,7 @@ def test_a_part_of_another_mel_is_refused(bundle_folder, tmp_path):
     assert read_config(tmp_path / "new").mel == mel
 
 
+@pytest.mark.slow
 def test_a_whole_bundle_comes_with_schedule_banks_and_licences(bundle_folder, tmp_path, capsys):
     config = read_config(bundle_folder)
     diffusion = dataclasses.replace(config.diffusion, beta_1=10.0)
@@ -137,6 +144,7 @@ def test_a_whole_bundle_comes_with_schedule_banks_and_licences(bundle_folder, tm
     licences = {entry.part: entry.licence for entry in mine.imported}
     assert licences == {
         "average_voice": "CC-BY-NC-4.0", "recogniser": "CC0-1.0", "score_network": "CC0-1.0",
+        "speaker": "CC0-1.0", "vocoder": "CC0-1.0",
     }  # fmt: skip
     assert "- average_voice: `CC-BY-NC-4.0`, from enc.pt (diffvc)" in card(mine)
     assert "- recogniser: `CC0-1.0`, from source (safetensors)" in card(mine)
@@ -164,12 +172,14 @@ def test_a_part_keeps_the_origin_that_its_bundle_tells(bundle_folder, tmp_path):
     assert third["recogniser"].sha256 == second["recogniser"].sha256
 
 
+@pytest.mark.slow
 def test_parts_that_the_source_lacks_are_named_and_one_named_twice_is_taken_once(
     bundle_folder, tmp_path
 ):
     mine, wanted = tmp_path / "mine", ("recogniser", "vocoder", "speaker")
-    with pytest.raises(EmoconvError, match=r"tiny: has no vocoder, speaker$"):
-        import_weights("safetensors", bundle_folder, mine, only=wanted)
+    source = make_bundle(tmp_path / "public", WITH_PUBLIC_PARTS)
+    with pytest.raises(EmoconvError, match=r"public: has no vocoder, speaker$"):
+        import_weights("safetensors", source, mine, only=wanted)
     torch.save(diffvc(), tmp_path / "vc.pt")
     with pytest.raises(EmoconvError, match=r"vc\.pt: has no recogniser$"):
         import_weights("diffvc", tmp_path / "vc.pt", mine, only=("average_voice", "recogniser"))
@@ -219,6 +229,7 @@ def test_a_bundle_that_does_not_load_does_not_convert(
     assert "it does not convert yet: " in said and reason in said
 
 
+@pytest.mark.slow
 def test_banks_of_another_encoder_are_told(bundle_folder, tmp_path, capsys):
     mine = shutil.copytree(bundle_folder, tmp_path / "mine")
     source = shutil.copytree(bundle_folder, tmp_path / "source")
@@ -232,8 +243,9 @@ def test_banks_of_another_encoder_are_told(bundle_folder, tmp_path, capsys):
 
 @pytest.mark.parametrize(("part", "field"), [("speaker", "hidden"), ("vocoder", "channels")])
 def test_public_weights_have_the_sizes_they_have(bundle_folder, tmp_path, part, field):
-    sizes = dataclasses.replace(getattr(read_config(bundle_folder), part), **{field: 64})
-    mine = changed(bundle_folder, tmp_path / "mine", **{part: sizes})
+    public = {"speaker": SpeakerConfig(), "vocoder": VocoderConfig()}
+    public[part] = dataclasses.replace(public[part], **{field: 64})
+    mine = changed(bundle_folder, tmp_path / "mine", roles=Roles(), **public)
     from emoconv_jax.bundles.parts import open_bundle
 
     with pytest.raises(EmoconvError, match=rf"roles\.{part} is 'registry', whose weights have"):

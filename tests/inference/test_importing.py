@@ -105,6 +105,7 @@ def test_a_checkpoint_of_diffvcs_names_and_sizes_gives_what_pytorch_gives(tmp_pa
     equal(apply("average_voice", tmp_path / "mine", mels[0], mask), expected_voice)
 
 
+@pytest.mark.slow
 def test_an_average_voice_encoder_alone_takes_its_role_in_another_bundle(
     bundle_folder, speech, tmp_path
 ):
@@ -129,6 +130,7 @@ def test_an_average_voice_encoder_alone_takes_its_role_in_another_bundle(
     assert len(converter.convert(speech, arousal=6.0, steps=2).audio) == len(speech)
 
 
+@pytest.mark.slow
 def test_a_reference_is_diffused_to_the_time_of_every_step(tmp_path):
     """The original's loop in PyTorch, by the probability flow: method, Popov et al. 2022."""
     sizes = ScoreNetworkConfig(
@@ -167,9 +169,11 @@ def test_a_reference_is_diffused_to_the_time_of_every_step(tmp_path):
             )
             beta = beta_0 + t * (beta_1 - beta_0)
             xt = xt - 0.5 * (mean - xt - score) * beta / steps
-    np.testing.assert_allclose(found, xt.numpy(), rtol=1e-3, atol=1e-3 * np.abs(xt).max())
+    expected = xt.numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resblock", [1, 2])
 def test_a_vocoder_speaks_from_the_bundle(tmp_path, resblock):
     sizes = VocoderConfig(
@@ -233,6 +237,7 @@ def test_a_speaker_encoder_keeps_its_sizes(tmp_path):
     equal(apply("speaker", tmp_path / "mine", mel), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["pytorch_model.bin", "model.safetensors"])
 def test_a_wav2vec2_becomes_the_emotion_role(bundle_folder, speech, tmp_path, file):
     from safetensors.torch import save_file

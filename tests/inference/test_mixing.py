@@ -2,9 +2,7 @@
 
 import numpy as np
 import pytest
-from tiny_bundle import WHOLE, make_bundle
 
-from emoconv_jax.inference.converter import EmotionConverter
 from emoconv_jax.inference.curve import Curve
 
 SHARED = {"steps": 2, "seed": 5, "start": 0.5}
@@ -12,10 +10,8 @@ MIX = {"happy": 0.6, "surprised": 0.4}
 
 
 @pytest.fixture(scope="module")
-def mel_of(tmp_path_factory, speech):
+def mel_of(converter, speech):
     """Returns the log-mel of the sample under a request."""
-    folder = make_bundle(tmp_path_factory.mktemp("mixing") / "whole", WHOLE)
-    converter = EmotionConverter.from_pretrained(folder)
     return lambda **request: converter.convert(speech, **(SHARED | request)).mel
 
 

@@ -81,14 +81,11 @@ def command_in(manifest: str, host: int) -> list[str]:
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_a_script_is_short_and_says_how_it_is_used(script):
+def test_a_script_can_be_run_and_says_how(script):
     text = (LAUNCH / script).read_text()
-    lines = text.splitlines()
-    assert len(lines) < 40 and max(map(len, lines)) <= 100
-    header = [line for line in lines[1:] if line.startswith("#")]
+    header = [line for line in text.splitlines()[1:] if line.startswith("#")]
     assert any(f"launch/{script} " in line and "DRY_RUN=1" in line for line in header)
     assert "\nset -euo pipefail\n" in text
-    assert "eval" not in text and "sed " not in text
     assert os.access(LAUNCH / script, os.X_OK)
 
 

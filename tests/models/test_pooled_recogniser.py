@@ -21,6 +21,7 @@ CONFIG = RecogniserConfig(
     feed_forward=10,
 )
 NETWORK = recogniser_of(CONFIG)
+apply = jax.jit(NETWORK.apply)
 
 
 def mels(*shape: int) -> jax.Array:
@@ -30,7 +31,7 @@ def mels(*shape: int) -> jax.Array:
 @pytest.fixture(scope="module")
 def variables():
     mel = mels(1, 20, 16)
-    params = NETWORK.init(jax.random.key(0), mel, jnp.ones((1, 20)))["params"]
+    params = jax.jit(NETWORK.init)(jax.random.key(0), mel, jnp.ones((1, 20)))["params"]
     return {
         "params": params,
         "statistics": {"mean": jnp.full((3, 8), 0.5), "std": jnp.full((3, 8), 2.0)},
@@ -39,8 +40,8 @@ def variables():
 
 def test_a_gain_changes_nothing(variables):
     mask = jnp.ones((2, 20))
-    quiet = NETWORK.apply(variables, mels(2, 20, 16), mask)
-    loud = NETWORK.apply(variables, mels(2, 20, 16) + 1.5, mask)  # 13 dB
+    quiet = apply(variables, mels(2, 20, 16), mask)
+    loud = apply(variables, mels(2, 20, 16) + 1.5, mask)  # 13 dB
     for found, expected in zip(loud[:3], quiet[:3], strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
@@ -56,8 +57,8 @@ def test_loudness_is_the_logarithm_of_the_mean_of_real_frames():
 def test_padding_changes_nothing(variables, frames):
     mel = mels(2, 27, 16)
     mask = jnp.broadcast_to((jnp.arange(27) < frames)[None], (2, 27)).astype(jnp.float32)
-    padded = NETWORK.apply(variables, mel, mask)
-    alone = NETWORK.apply(variables, mel[:, :frames], jnp.ones((2, frames)))
+    padded = apply(variables, mel, mask)
+    alone = apply(variables, mel[:, :frames], jnp.ones((2, frames)))
     for found, expected in zip(padded[:3], alone[:3], strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
@@ -67,13 +68,16 @@ def test_the_gradient_is_finite_even_of_silence(variables):
         output = NETWORK.apply(variables, mel, jnp.ones((1, 20)))
         return output.logits.sum() + output.arousal.sum()
 
+    gradient = jax.jit(jax.grad(judged))
     for mel in (mels(1, 20, 16), jnp.full((1, 20, 16), -11.5)):
-        assert np.isfinite(np.asarray(jax.grad(judged)(mel))).all()
+        assert np.isfinite(np.asarray(gradient(mel))).all()
 
 
 def test_it_is_called_as_the_first_one_in_windows(variables):
     assert isinstance(NETWORK, PooledRecogniser)
-    found = recognise(NETWORK, variables, mels(1, 50, 16), jnp.ones((1, 50)))
+    found = jax.jit(recognise, static_argnums=0)(
+        NETWORK, variables, mels(1, 50, 16), jnp.ones((1, 50))
+    )
     assert found.embedding.shape == (1, 16) and found.logits.shape == (1, 8)
 
 

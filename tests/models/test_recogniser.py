@@ -65,6 +65,7 @@ def test_front_end_is_summed_pairs_and_librosas_deltas():
     np.testing.assert_allclose(found, np.stack([bands, first, second], -1), atol=2e-5)
 
 
+@pytest.mark.slow
 def test_statistics_make_the_training_mels_standard():
     some = [mels(n, 16, seed=n) for n in (3, 40, 300)]
     statistics = measure_statistics(some)

@@ -60,7 +60,12 @@ def _ported(twin, config):
 
 
 @pytest.mark.parametrize(
-    "config", [TINY, BLOCKS, REFERENCE], ids=["emotion", "blocks", "reference"]
+    "config",
+    [
+        pytest.param(TINY, id="emotion"),
+        pytest.param(BLOCKS, id="blocks", marks=pytest.mark.slow),
+        pytest.param(REFERENCE, id="reference", marks=pytest.mark.slow),
+    ],
 )
 def test_ported_twin_gives_the_same(config):
     twin = _twin(config)
@@ -71,6 +76,7 @@ def test_ported_twin_gives_the_same(config):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_gradient_is_the_twins():
     config = dataclasses.replace(TINY, multipliers=(1, 2))
     twin, inputs = _twin(config), _inputs(config)
@@ -93,6 +99,7 @@ def test_gradient_is_the_twins():
         np.testing.assert_allclose(leaf, wanted, rtol=1e-3, atol=atol)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [10, 9])  # 2 and 1 beyond a multiple of 4
 def test_padding_changes_nothing_on_real_frames(frames):
     parameters = _ported(_twin(REFERENCE), REFERENCE)

@@ -51,6 +51,7 @@ def hidden_states(config, params, waveform, mask):
     return [np.asarray(a) for a in apply({"params": params["wav2vec2"]}, waveform, mask)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [TINY, ODD], ids=["even", "odd"])
 def test_unequal_lengths_match_pytorch(config):
     twin, params = twin_and_params(config)
@@ -67,6 +68,7 @@ def test_unequal_lengths_match_pytorch(config):
     assert expected[real > 0].std() > 0.3  # the comparison says something
 
 
+@pytest.mark.slow
 def test_the_base_variant_matches_pytorch():
     twin, params = twin_and_params(BASE)
     waveform, mask = padded_waveforms((700, 700))
@@ -148,7 +150,7 @@ def test_impossible_configurations_are_refused_by_field(change, message):
 
 @pytest.mark.slow
 def test_the_public_sizes_match_pytorch():
-    config = Wav2Vec2Config()
+    config = dataclasses.replace(Wav2Vec2Config(), layers=2)  # of 12 alike
     twin, params = twin_and_params(config)
     waveform, mask = padded_waveforms((8000, 5000))
     found, real = hidden_states(config, params, waveform, mask)

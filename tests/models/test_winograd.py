@@ -39,9 +39,8 @@ def test_the_convolution_and_both_gradients_are_pytorchs(size, padding):
         y = convolution(x, kernel, padding=padding)
         return jnp.sin(y).sum(), y
 
-    (_, found), gradients = jax.value_and_grad(ours, (0, 1), has_aux=True)(
-        jnp.asarray(x), jnp.asarray(kernel)
-    )
+    both = jax.jit(jax.value_and_grad(ours, (0, 1), has_aux=True))
+    (_, found), gradients = both(jnp.asarray(x), jnp.asarray(kernel))
     _near(found, np.moveaxis(expected.detach().numpy(), 1, -1))
     # the sine's slope at outputs of some 20 has their rounding
     wanted_x, wanted_kernel = np.moveaxis(wanted[0].numpy(), 1, -1), wanted[1].numpy()
@@ -69,7 +68,8 @@ def test_odd_paddings_and_empty_outputs_are_pytorchs(shape, padding):
 
     assert direct.grad is not None
     wanted = np.moveaxis(direct.grad.numpy(), 1, -1)
-    np.testing.assert_allclose(jax.grad(ours)(jnp.asarray(x)), wanted, rtol=0, atol=1e-4)
+    found = jax.jit(jax.grad(ours))(jnp.asarray(x))
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4)
 
 
 def test_it_saves_products():
@@ -108,17 +108,21 @@ def test_other_convolutions_are_direct(kernel, dtype, stride, dilation):
     assert "conv_general_dilated" not in str(jax.make_jaxpr(convolution)(*usual))
 
 
-def test_the_backward_pass_pads_again_instead_of_keeping_what_was_padded():
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("image", "taps"), [((1, 32, 32, 32), (3, 3)), ((1, 1024, 32), (5,))], ids=["winograd", "other"]
+)
+def test_the_backward_pass_pads_again_instead_of_keeping_what_was_padded(image, taps):
     """For it a layer keeps its input and the slope of its sine, two images, and not a third with
     zeros around it; of the last layer's arrays, fewer than 20 images are there at a time."""
-    layers, image = 20, (1, 32, 32, 32)
+    layers = 20
 
     def loss(kernels, x):
         for kernel in kernels:
-            x = jnp.sin(convolution(x, kernel, padding=1))
+            x = jnp.sin(convolution(x, kernel, padding=taps[0] // 2))
         return x.sum()
 
-    kernels = [jax.ShapeDtypeStruct((3, 3, 32, 32), jnp.float32)] * layers
+    kernels = [jax.ShapeDtypeStruct((*taps, 32, 32), jnp.float32)] * layers
     compiled = (
         jax.jit(jax.grad(loss), compiler_options=CPU_OPTIONS)
         .lower(kernels, jax.ShapeDtypeStruct(image, jnp.float32))

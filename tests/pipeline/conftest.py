@@ -1,11 +1,18 @@
-"""A feature store whose every number says where it stands."""
+"""A feature store whose every number says where it stands, and a preparation of a whole corpus."""
+
+import pathlib
+import shutil
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from tiny_store import entries
+from tones import SETTINGS, make_corpus
 
 from emoconv_jax.config import EMOTIONS, MelConfig
 from emoconv_jax.pipeline.phones import PHONES
+from emoconv_jax.pipeline.prepare import Running, prepare
+from emoconv_jax.pipeline.splits import CorpusSplits, load_splits
 from emoconv_jax.pipeline.store import FeatureStore, write_array, write_index
 
 LENGTHS = (20, 33, 47, 28, 64, 40, 25, 52, 30, 35)
@@ -40,3 +47,41 @@ def numbered(tmp_path) -> FeatureStore:
     write_array(folder, "arousal", np.arange(10.0))
     write_index(folder, MelConfig(), utterances, [sum(LENGTHS)])
     return FeatureStore(folder)
+
+
+class Preparation(NamedTuple):
+    """A feature folder, and what was said while it was made."""
+
+    folder: pathlib.Path
+    lines: list[str]
+
+    @property
+    def store(self) -> FeatureStore:
+        return FeatureStore(self.folder)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> pathlib.Path:
+    """Returns a corpus of tones that nothing may change."""
+    return make_corpus(tmp_path_factory.mktemp("data") / "corpus")
+
+
+@pytest.fixture(scope="session")
+def splits(corpus) -> dict[str, CorpusSplits]:
+    return load_splits(corpus.parent / "splits.json")
+
+
+@pytest.fixture(scope="session")
+def preparation(corpus, splits) -> Preparation:
+    """Returns what `prepare` made of it, which nothing may change."""
+    folder, lines = corpus.parent / "features", []
+    running = Running(log=lines.append)
+    _, rejected = prepare([str(corpus)], folder, splits, settings=SETTINGS, running=running)
+    assert rejected == 0
+    return Preparation(folder, lines)
+
+
+@pytest.fixture
+def prepared(preparation, tmp_path) -> pathlib.Path:
+    """Returns a copy of what was prepared, to change."""
+    return shutil.copytree(preparation.folder, tmp_path / "prepared")

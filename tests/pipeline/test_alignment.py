@@ -119,6 +119,7 @@ def test_every_token_of_the_synthetic_corpus_is_mapped():
     assert found == set(PHONES)
 
 
+@pytest.mark.slow
 @pytest.mark.corpora
 def test_alignment_agrees_with_the_times_a_synthesiser_states():
     folder = corpus("synthetic")

@@ -266,6 +266,7 @@ print(first, "tensorflow" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_building_and_reading_do_not_import_tensorflow(corpus):
     process = python(WITHOUT_TENSORFLOW, str(corpus), str(corpus.parent / "out"))
     out, error = process.communicate(timeout=120)

@@ -9,19 +9,16 @@ import sys
 import time
 
 import pytest
-from tones import make_corpus
+from tones import SETTINGS, make_corpus
 
 from emoconv_jax.cli.main import main
 from emoconv_jax.errors import EmoconvError
-from emoconv_jax.pipeline.extraction import Settings
 from emoconv_jax.pipeline.prepare import Running, prepare
 from emoconv_jax.pipeline.shard_runner import WORKER_ENVIRONMENT, map_shards
 from emoconv_jax.pipeline.splits import load_splits
 from emoconv_jax.pipeline.store import INDEX, SHARDS
 
 pytestmark = pytest.mark.slow
-
-SETTINGS = Settings(shard_utterances=2)  # seven clips: four shards
 CHILD = """
 import sys, pathlib
 from emoconv_jax.pipeline.extraction import Settings
@@ -32,11 +29,6 @@ if __name__ == "__main__":
     prepare([corpus], pathlib.Path(out), load_splits(splits),
             settings=Settings(shard_utterances=2), running=Running(workers=int(workers)))
 """
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory) -> pathlib.Path:
-    return make_corpus(tmp_path_factory.mktemp("data") / "corpus")
 
 
 def run(corpus: pathlib.Path, out: pathlib.Path, **options) -> int:
@@ -55,10 +47,8 @@ def digest(folder: pathlib.Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(corpus) -> dict[str, str]:
-    out = corpus.parent / "undisturbed"
-    run(corpus, out)
-    return digest(out)
+def undisturbed(preparation) -> dict[str, str]:
+    return digest(preparation.folder)
 
 
 def test_an_undisturbed_preparation_is_whole(undisturbed):
@@ -143,6 +133,7 @@ def test_a_built_dataset_gives_the_features_of_its_folder(corpus, undisturbed, t
     assert {name: found[name] for name in same} == {name: undisturbed[name] for name in same}
 
 
+@pytest.mark.network
 def test_the_command_ends_with_one_for_rejects_and_with_zero_if_they_are_allowed(
     tmp_path, capsys, monkeypatch
 ):

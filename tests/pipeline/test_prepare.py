@@ -1,14 +1,17 @@
 """From corpus folders to a store: tones whose pitch, level and phone times are known."""
 
 import csv
+import dataclasses
 import hashlib
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
 import soundfile
-from tones import CLIPS, RATE_HZ, SECONDS, make_corpus, tone
+from tiny_bundle import WITH_PUBLIC_PARTS, make_bundle
+from tones import CLIPS, RATE_HZ, SECONDS, SETTINGS, make_corpus, tone
 
 from emoconv_jax.audio.mel import log_mel
 from emoconv_jax.audio.reading import read_audio
@@ -19,7 +22,6 @@ from emoconv_jax.pipeline.extraction import Settings
 from emoconv_jax.pipeline.phones import PHONES
 from emoconv_jax.pipeline.prepare import Running, Target, prepare
 from emoconv_jax.pipeline.rejects import REJECTED
-from emoconv_jax.pipeline.splits import load_splits
 from emoconv_jax.pipeline.store import INDEX, FeatureStore
 
 HOP = 256
@@ -29,39 +31,19 @@ def quietly(lines: list[str] | None = None, **options) -> Running:
     return Running(log=(lines if lines is not None else []).append, **options)
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory) -> pathlib.Path:
-    return make_corpus(tmp_path_factory.mktemp("data") / "corpus")
-
-
-@pytest.fixture(scope="module")
-def splits(corpus):
-    return load_splits(corpus.parent / "splits.json")
-
-
-@pytest.fixture(scope="module")
-def prepared(corpus, splits) -> tuple[FeatureStore, list[str]]:
-    lines: list[str] = []
-    out = corpus.parent / "features"
-    store, rejected = prepare([str(corpus)], out, splits, running=quietly(lines))
-    assert rejected == 0
-    return store, lines
-
-
 @pytest.mark.slow
-def test_what_was_kept_and_how_it_was_aligned_is_said(prepared):
+def test_what_was_kept_and_how_it_was_aligned_is_said(preparation):
     """Three clips have phone times, the others neither those nor a text."""
-    store, lines = prepared
-    assert [u.path for u in store.utterances] == [clip.path for clip in CLIPS]
-    assert lines == [
+    assert [u.path for u in preparation.store.utterances] == [clip.path for clip in CLIPS]
+    assert preparation.lines == [
         f"{len(CLIPS)} of {len(CLIPS)} utterances kept, 0 rejected; phone times from "
         f"corpus: 3, units: {len(CLIPS) - 3}"
     ]
 
 
 @pytest.mark.slow
-def test_mels_are_those_of_the_files(prepared, corpus):
-    store, _ = prepared
+def test_mels_are_those_of_the_files(preparation, corpus):
+    store = preparation.store
     for i, utterance in enumerate(store.utterances):
         expected = log_mel(read_audio(corpus / utterance.path), MelConfig())
         assert utterance.frames == int(SECONDS * RATE_HZ) // HOP
@@ -69,9 +51,9 @@ def test_mels_are_those_of_the_files(prepared, corpus):
 
 
 @pytest.mark.slow
-def test_phones_lie_where_their_times_say_and_units_elsewhere(prepared):
+def test_phones_lie_where_their_times_say_and_units_elsewhere(preparation):
     """The vowel begins in frame floor(.25 * 22050) // 256 = 5512 // 256 = 21."""
-    store, _ = prepared
+    store = preparation.store
     for i, utterance in enumerate(store.utterances):
         phones = store.frames_of("phones", i)
         if utterance.alignment == "corpus":
@@ -84,8 +66,8 @@ def test_phones_lie_where_their_times_say_and_units_elsewhere(prepared):
 
 
 @pytest.mark.slow
-def test_pitch_level_labels_and_splits(prepared):
-    store, _ = prepared
+def test_pitch_level_labels_and_splits(preparation):
+    store = preparation.store
     for utterance, clip in zip(store.utterances, CLIPS, strict=True):
         assert utterance.f0_hz == pytest.approx(clip.f0_hz, rel=0.02)
         assert utterance.f0_spread < 0.5  # steady, but for the tracker's steps
@@ -107,20 +89,22 @@ def test_pitch_level_labels_and_splits(prepared):
 
 
 @pytest.mark.slow
-def test_d_vectors_are_of_unit_length_and_differ(prepared):
-    vectors = np.array(prepared[0].array("speaker"))
+def test_d_vectors_are_of_unit_length_and_differ(preparation):
+    vectors = np.array(preparation.store.array("speaker"))
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert vectors[0] @ vectors[1] < 0.999
+
+
+def again(corpus, folder, splits, *, settings=SETTINGS, **options):
+    """Prepares into a folder that has been prepared."""
+    return prepare([str(corpus)], folder, splits, settings=settings, running=quietly(), **options)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mean", [False, True])
 def test_the_target_of_a_phone_lies_between_its_occurrences(prepared, corpus, splits, mean):
     """Two occurrences, both of one speaker: the smoothed mode lies at one or between them."""
-    store, _ = prepared
-    store, _ = prepare(
-        [str(corpus)], store.folder, splits, target=Target(mean=mean), running=quietly()
-    )
+    store, _ = again(corpus, prepared, splits, target=Target(mean=mean))
     mels = [np.array(store.frames_of("mel", i), dtype=np.float32)[21:] for i in (0, 1)]
     medians = np.round(np.stack([np.median(mel, axis=0) for mel in mels]), 1)
     target = np.array(store.array("targets"))[PHONES.index("IY")]
@@ -133,10 +117,12 @@ def test_the_target_of_a_phone_lies_between_its_occurrences(prepared, corpus, sp
 
 
 @pytest.mark.slow
-def test_encoding_adds_what_the_bundles_encoders_say(prepared, bundle_folder, corpus, splits):
+def test_encoding_adds_what_the_bundles_encoders_say(prepared, tmp_path, corpus, splits):
     from emoconv_jax.inference.encoders import AverageVoiceRole, EmotionRole
 
-    store, _ = prepared
+    # whose speaker encoder is the one that the features' d-vectors are of
+    bundle_folder = make_bundle(tmp_path / "public", WITH_PUBLIC_PARTS)
+    store = FeatureStore(prepared)
     with pytest.raises(EmoconvError, match="run `emoconv prepare`"):
         store.frames_of("average_voice", 0)
     encode(store, bundle_folder)
@@ -153,7 +139,7 @@ def test_encoding_adds_what_the_bundles_encoders_say(prepared, bundle_folder, co
     # another preparation takes the embeddings away, and encoding again finds the shards done
     shards = {path: path.stat().st_mtime_ns for path in store.folder.rglob("average_voice.f16")}
     before = (store.folder / "emotion.f32").read_bytes()
-    store, _ = prepare([str(corpus)], store.folder, splits, running=quietly())
+    store, _ = again(corpus, prepared, splits)
     with pytest.raises(EmoconvError, match="run `emoconv prepare`"):
         store.array("emotion")
     encode(store, bundle_folder)
@@ -226,6 +212,7 @@ EXPECTED = {  # the line counts from the header's, 1
 }
 
 
+@pytest.mark.network
 @pytest.mark.slow
 def test_every_fault_is_listed_with_its_line_and_reason(tmp_path):
     settings = Settings(max_seconds=1.0, shard_utterances=4)
@@ -245,6 +232,7 @@ def test_every_fault_is_listed_with_its_line_and_reason(tmp_path):
         assert reason in row["reason"]
 
 
+@pytest.mark.network
 @pytest.mark.slow
 def test_nothing_to_use_is_an_error_and_leaves_no_index(tmp_path):
     corpus = tmp_path / "corpus"
@@ -288,32 +276,26 @@ def test_corpora_of_one_name_are_refused(tmp_path, corpus, splits):
 
 @pytest.mark.slow
 def test_a_folder_that_holds_something_else_is_refused_and_left(prepared, corpus, splits, tmp_path):
-    store, _ = prepared
-    before = hashlib.sha256((store.folder / INDEX).read_bytes()).hexdigest()
+    before = hashlib.sha256((prepared / INDEX).read_bytes()).hexdigest()
+    given = dataclasses.replace(SETTINGS, alignment="given")
     with pytest.raises(UsageError, match=r"alignment is 'auto', this run has 'given'; use"):
-        prepare(
-            [str(corpus)],
-            store.folder,
-            splits,
-            settings=Settings(alignment="given"),
-            running=quietly(),
-        )
-    table = corpus / "phones.tsv"
-    times = table.read_text()
-    table.write_text(times.replace("0.25", "0.26"))
+        again(corpus, prepared, splits, settings=given)
+    changed = shutil.copytree(corpus, tmp_path / "changed" / "corpus")
+    table = changed / "phones.tsv"
+    table.write_text(table.read_text().replace("0.25", "0.26"))
     with pytest.raises(UsageError, match="rows, their order or their phone times are not those"):
-        prepare([str(corpus)], store.folder, splits, running=quietly())
-    table.write_text(times)
+        again(changed, prepared, splits)
     other = make_corpus(tmp_path / "corpus", CLIPS[:3])
     with pytest.raises(UsageError, match=rf"utterances are {len(CLIPS)}, this run has 3"):
-        prepare([str(other)], store.folder, splits, running=quietly())
-    assert hashlib.sha256((store.folder / INDEX).read_bytes()).hexdigest() == before
+        again(other, prepared, splits)
+    assert hashlib.sha256((prepared / INDEX).read_bytes()).hexdigest() == before
     (tmp_path / "old").mkdir()
     (tmp_path / "old" / INDEX).write_text("{}")
     with pytest.raises(UsageError, match="holds features of no known plan"):
         prepare([str(corpus)], tmp_path / "old", splits, running=quietly())
 
 
+@pytest.mark.network
 @pytest.mark.slow
 def test_alignment_given_leaves_the_rest_without_phones(tmp_path, corpus, splits):
     store, _ = prepare(
@@ -331,6 +313,7 @@ def test_alignment_given_leaves_the_rest_without_phones(tmp_path, corpus, splits
         assert (store.frames_of("phones", i) == -1).all() == (not clip.times)
 
 
+@pytest.mark.network
 @pytest.mark.slow
 def test_a_text_grid_beside_the_sound_comes_first(tmp_path, splits):
     """The grid's vowel begins at .5 s: in frame floor(.5 * 22050) // 256 = 43."""
@@ -345,6 +328,7 @@ def test_a_text_grid_beside_the_sound_comes_first(tmp_path, splits):
     assert names == ["sil"] * 43 + ["AA"] * (len(names) - 43)
 
 
+@pytest.mark.network
 @pytest.mark.slow
 def test_a_clip_that_cannot_be_aligned_is_named_and_kept(tmp_path, splits):
     """A word that no dictionary has, and times beyond the sound; both languages have phones."""
@@ -366,6 +350,7 @@ def test_a_clip_that_cannot_be_aligned_is_named_and_kept(tmp_path, splits):
     )
 
 
+@pytest.mark.network
 @pytest.mark.slow
 def test_a_language_that_no_aligner_understands_gets_units(tmp_path, splits):
     """Every clip has a text that cannot be aligned, so there are no phones to be mixed with."""
@@ -378,7 +363,7 @@ def test_a_language_that_no_aligner_understands_gets_units(tmp_path, splits):
     assert [u.alignment for u in store.utterances] == ["units"] * 3
 
 
-def test_the_plan_is_json_that_names_what_is_prepared(prepared):
-    plan = json.loads((prepared[0].folder / "plan.json").read_text())
+def test_the_plan_is_json_that_names_what_is_prepared(preparation):
+    plan = json.loads((preparation.folder / "plan.json").read_text())
     assert plan["utterances"] == len(CLIPS)
     assert plan["settings"]["alignment"] == "auto"

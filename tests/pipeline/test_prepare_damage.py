@@ -1,37 +1,18 @@
 """Preparations that meet damage, other people's files, or inputs that do not belong together."""
 
 import pathlib
-import shutil
 
 import pytest
-from tones import CLIPS, make_corpus
+from tones import CLIPS, SETTINGS, make_corpus
 
 from emoconv_jax.errors import EmoconvError, UsageError
 from emoconv_jax.pipeline.extraction import Settings
 from emoconv_jax.pipeline.prepare import Running, prepare
 from emoconv_jax.pipeline.splits import load_splits
-from emoconv_jax.pipeline.store import FeatureStore
 
 
 def quietly() -> Running:
     return Running(log=lambda line: None)
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory) -> pathlib.Path:
-    return make_corpus(tmp_path_factory.mktemp("data") / "corpus")
-
-
-@pytest.fixture(scope="module")
-def splits(corpus):
-    return load_splits(corpus.parent / "splits.json")
-
-
-@pytest.fixture(scope="module")
-def prepared(corpus, splits) -> FeatureStore:
-    store, _ = prepare([str(corpus)], corpus.parent / "features", splits, running=quietly())
-    assert store is not None
-    return store
 
 
 def cut(path: pathlib.Path) -> None:
@@ -51,24 +32,21 @@ def cut(path: pathlib.Path) -> None:
         ("speaker.f32", cut),
     ],
 )
-def test_a_damaged_shard_is_named(prepared, corpus, splits, tmp_path, name, damage):
-    out = tmp_path / "features"
-    shutil.copytree(prepared.folder, out)
-    damage(out / "shards" / "00000" / name)
+def test_a_damaged_shard_is_named(prepared, corpus, splits, name, damage):
+    damage(prepared / "shards" / "00000" / name)
     with pytest.raises(EmoconvError, match=r"shards/00000.*(damaged|not JSON)"):
-        prepare([str(corpus)], out, splits, running=quietly())
+        prepare([str(corpus)], prepared, splits, settings=SETTINGS, running=quietly())
 
 
 @pytest.mark.slow
-def test_nobody_elses_files_are_swept_away(tmp_path, splits):
-    corpus, out = make_corpus(tmp_path / "corpus", CLIPS[:2]), tmp_path / "out"
+def test_nobody_elses_files_are_swept_away(prepared, corpus, splits):
+    out = prepared
     kept = [out / "sub" / f".{'0' * 16}.part", out / ".mine.part", out / "shards" / ".my.part"]
     half = [out / f".{'0' * 16}.part", out / "shards" / f".00000.{'0' * 16}.part"]
-    prepare([str(corpus)], out, splits, running=quietly())
     for path in (*kept, *half):
         path.parent.mkdir(exist_ok=True)
         path.write_text("")
-    prepare([str(corpus)], out, splits, running=quietly())
+    prepare([str(corpus)], out, splits, settings=SETTINGS, running=quietly())
     assert all(path.exists() for path in kept)
     assert not any(path.exists() for path in half)
 

@@ -23,6 +23,7 @@ from emoconv_jax.porting.registry import SOURCES, fetch_weights
 CLIP = Path(__file__).parents[2] / "data" / "samples" / "neutral.flac"
 
 
+@pytest.mark.network
 @pytest.mark.slow
 def test_the_public_encoder_gives_pytorchs_d_vector(tmp_path):
     source = SOURCES["speaker"]

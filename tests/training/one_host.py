@@ -9,6 +9,7 @@ import pathlib
 import sys
 import time
 
+import numpy as np
 from runs import FEATURES, eight_devices
 
 from emoconv_jax.pipeline.store import FeatureStore
@@ -32,5 +33,6 @@ if __name__ == "__main__":
     for way in sys.argv[5:]:
         config = dataclasses.replace(eight_devices(), parallel=way)
         care = loop.Care(report=2, validate=4, listen=4)
-        loop.train(config, store, folder / way, care=care, log=functools.partial(say, folder))
+        log = functools.partial(say, folder)
+        loop.train(config, store, folder / way, care=care, vocode=np.ravel, log=log)
     print("done")

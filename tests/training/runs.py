@@ -21,7 +21,7 @@ from emoconv_jax.training.trainees import Trainee
 FEATURES = "features"
 FRAMES = (20, 33, 47, 28, 64, 40, 25, 52)
 TINY = {
-    "recogniser": {"maps": (4, 4, 4), "linear": 8, "hidden": 4, "embedding": 8},
+    "recogniser": {"maps": (4,), "linear": 8, "hidden": 4, "embedding": 8},
     "average_voice": {
         "channels": 16,
         "feed_forward": 16,

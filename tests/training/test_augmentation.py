@@ -5,16 +5,22 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from emoconv_jax.config import MelConfig
 from emoconv_jax.training import augmentation
-from emoconv_jax.training.augmentation import augment
 
 FLOOR = math.log(MelConfig().floor)
 
 
 def keys(count: int) -> jax.Array:
     return jax.random.split(jax.random.key(0), count)
+
+
+def augment(mel: jax.Array, own: jax.Array, gain_db: float, masked_bands: int) -> jax.Array:
+    """Compiles it anew for every call, and whole: the strengths are constants of the module."""
+    call = jax.jit(lambda *arrays: augmentation.augment(*arrays, gain_db, masked_bands))
+    return call(mel, own)
 
 
 def test_with_every_strength_at_zero_nothing_changes(monkeypatch):
@@ -32,6 +38,7 @@ def test_gains_are_as_wide_as_asked_for_and_no_wider(monkeypatch):
     assert np.abs(gain_db).max() <= 12.001 and gain_db.max() > 11 and gain_db.min() < -11
 
 
+@pytest.mark.slow
 def test_a_warp_moves_a_peak_by_at_most_its_share(monkeypatch):
     for name, value in {"TILT_DB": 0.0, "WAVE_DB": 0.0, "NOISY": 0.0}.items():
         monkeypatch.setattr(augmentation, name, value)
@@ -60,6 +67,7 @@ def test_never_below_the_floor_and_one_band_at_most_is_lost():
     assert lost.max() <= 12 and lost.max() > 0
 
 
+@pytest.mark.slow
 def test_each_example_has_its_own_draw_whatever_stands_beside_it():
     mel = jnp.asarray(np.random.default_rng(0).normal(-4.0, 1.0, (4, 10, 80)), jnp.float32)
     together = augment(mel, keys(4), 12.0, 12)

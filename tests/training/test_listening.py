@@ -92,6 +92,7 @@ def test_a_conversion_is_the_samplers_own_without_padding(store, monkeypatch, ca
     assert not np.allclose(found[1].sounds["arousal_2"], found[1].sounds["arousal_6"], atol=1e-2)
 
 
+@pytest.mark.slow
 def test_an_average_voice_is_beside_its_target(store):
     own = params(AVERAGE_VOICE)
     found = made(store, AVERAGE_VOICE).examples(own, 7)
@@ -108,6 +109,7 @@ def test_an_average_voice_is_beside_its_target(store):
         assert np.array_equal(example.picture, picture)
 
 
+@pytest.mark.slow
 def test_only_the_parameters_make_a_difference(store):
     one, other = (made(store, AVERAGE_VOICE) for _ in range(2))
     own = params(AVERAGE_VOICE)
@@ -132,6 +134,7 @@ def test_sounds_are_griffin_lims_unless_a_vocoder_is_given(store):
         assert np.array_equal(audio.sounds["output"], expected)
 
 
+@pytest.mark.slow
 def test_a_broken_network_has_a_picture_and_no_sound(store):
     broken = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), params(AVERAGE_VOICE))
     for example in made(store, AVERAGE_VOICE).examples(broken, 7):
@@ -178,6 +181,7 @@ def test_the_utterances_are_of_speakers_far_apart_and_fit(store):
     assert spread(store, np.array([], np.int64)) == []
 
 
+@pytest.mark.slow
 def test_long_utterances_show_their_middle(store, monkeypatch):
     """Of 35 frames 32, and all of 30; the network must see what is shown."""
     own = params(AVERAGE_VOICE)

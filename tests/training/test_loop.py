@@ -14,7 +14,7 @@ from runs import TRAINEES, drawn, settings, train
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.pipeline.batches import Batches
 from emoconv_jax.pipeline.store import array_path
-from emoconv_jax.training import target_banks
+from emoconv_jax.training import loop, target_banks
 from emoconv_jax.training.loop import Care
 from emoconv_jax.training.parallel import Parallel
 from emoconv_jax.training.selection import choose, training_batches
@@ -23,9 +23,26 @@ from emoconv_jax.training.state import make_optimizer
 from emoconv_jax.training.trainees import make_trainee
 
 
+@pytest.fixture
+def compiled_once(monkeypatch):
+    """Lets runs of one configuration share their programs, which are the same and take longest.
+
+    That other processes compile the same, too, is for test_processes.py to say.
+    """
+    made: dict[str, Parallel] = {}
+
+    def shared(config, *more):
+        key = repr(dataclasses.replace(config, reader="plain"))
+        if key not in made:
+            made[key] = Parallel(config, *more)
+        return made[key]
+
+    monkeypatch.setattr(loop, "Parallel", shared)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("trainee", TRAINEES)
-def test_four_steps_equal_two_and_two_more_bit_for_bit(store, tmp_path, trainee):
+def test_four_steps_equal_two_and_two_more_bit_for_bit(store, tmp_path, trainee, compiled_once):
     """Those of the recogniser by another reader as well."""
     whole = train(settings(trainee), store, tmp_path / "whole")
 
@@ -60,6 +77,7 @@ def test_whole_utterances_train(store, tmp_path):
     assert {made.at(step).mel.shape[1] for step in range(6)} == {32, 64}
 
 
+@pytest.mark.slow
 def test_what_fails_while_reading_ends_the_run_and_its_threads(store, tmp_path):
     array_path(store.folder, "mel").unlink()
     with pytest.raises(EmoconvError, match=r"mel\.f16: not found"):
@@ -95,6 +113,7 @@ def test_an_unknown_crop_or_reader_is_refused(change, message):
         settings("recogniser", **change)
 
 
+@pytest.mark.slow
 def test_another_config_in_the_same_workdir_is_refused(store, tmp_path):
     train(settings("average_voice", steps=1), store, tmp_path / "run")
     with pytest.raises(EmoconvError, match=r"has learning_rate 0\.001 -> 0\.5; use a fresh"):
@@ -102,6 +121,7 @@ def test_another_config_in_the_same_workdir_is_refused(store, tmp_path):
         train(changed, store, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_metrics_are_recorded_with_their_step(store, tmp_path):
     train(settings("recogniser"), store, tmp_path / "run", care=Care(report=2, validate=2))
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
@@ -156,6 +176,7 @@ def test_banks_come_from_the_recognisers_split_alone(store):
     np.testing.assert_allclose(made.emotion("sad"), expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_initial_parameters_of_another_network_are_named(store, tmp_path):
     config = settings("score_network", steps=1)
     params = drawn(make_trainee(config))
@@ -168,6 +189,7 @@ def test_initial_parameters_of_another_network_are_named(store, tmp_path):
     train(config, store, tmp_path / "run", initial=params)  # what failed has claimed nothing
 
 
+@pytest.mark.slow
 def test_settings_that_fit_no_checkpoint_leave_the_run_as_it_was(store, tmp_path):
     config = settings("recogniser", steps=1)
     train(config, store, tmp_path)
@@ -177,6 +199,7 @@ def test_settings_that_fit_no_checkpoint_leave_the_run_as_it_was(store, tmp_path
     assert read_config(tmp_path).network["linear"] == config.network["linear"]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_other_features_only_where_it_is_told_to(store, tmp_path):
     config = settings("recogniser", steps=1)
     train(config, store, tmp_path)
@@ -201,7 +224,7 @@ def test_a_run_of_eight_devices_continues_on_one_and_on_four(store, tmp_path):
         care = Care(report=1, override=True)
         train(more, store, run, devices=jax.devices()[:count], care=care)
     losses = [
-        [json.loads(line).get("loss") for line in (path / "metrics.jsonl").open()]
+        [json.loads(line).get("loss") for line in (path / "metrics.jsonl").read_text().splitlines()]
         for path in sorted(tmp_path.glob("on *"))
     ]
     found = np.array([[loss for loss in run if loss is not None] for run in losses])

@@ -53,7 +53,6 @@ def test_the_score_network_learns_a_batch_with_its_noise_tenfold(store):
     config = settings("score_network", batch=2, frames=16, steps=300, learning_rate=5e-3)
     config = dataclasses.replace(
         config,
-        network={**TINY["score_network"], "width": 16},
         emotion_dropout=0.0,
         speaker_dropout=0.0,
         bank_share=0.0,
@@ -66,7 +65,7 @@ def test_the_score_network_learns_a_batch_with_its_noise_tenfold(store):
 
 def test_the_average_voice_encoder_learns_a_batch_to_a_twentieth_of_its_variance(store):
     """A constant would stay at the variance, the mean mel of every bin not far below."""
-    config = settings("average_voice", batch=2, frames=16, steps=400, learning_rate=1e-2)
+    config = settings("average_voice", batch=2, frames=8, steps=400, learning_rate=1e-2)
     network = {**TINY["average_voice"], "channels": 32, "prenet_dropout": 0.0, "dropout": 0.0}
     config = dataclasses.replace(config, network=network | {"postnet_width": 16})
     errors = []
@@ -81,7 +80,7 @@ def test_the_average_voice_encoder_learns_a_batch_to_a_twentieth_of_its_variance
 
 def test_the_recogniser_learns_the_emotions_of_a_batch(store):
     config = settings("recogniser", batch=4, steps=150, learning_rate=3e-3)
-    network = TINY["recogniser"] | {"hidden": 16, "embedding": 32, "linear": 32}
+    network = {"maps": (4, 4, 4), "hidden": 16, "embedding": 32, "linear": 32}
     config = dataclasses.replace(config, network=network, gain_db=0.0, masked_bands=0)
     *_, (trainee, batch, metrics) = learn(config, store, hold=False)
     assert batch.emotion_label is not None and len(set(batch.emotion_label)) > 1

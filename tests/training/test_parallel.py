@@ -30,10 +30,10 @@ CASES = {  # the style's loss is Tweedie's with one more term
 ONE = "jit on one device"
 WAYS = {  # devices, changes of the configuration
     ONE: (1, {}),
-    "jit on eight": (8, {}),
     "two micro-batches under pmap on four": (4, {"accumulate": 2, "parallel": "pmap"}),
 }
 MORE_WAYS = {  # which know nothing of the network: shown with one
+    "jit on eight": (8, {}),
     "pmap on eight": (8, {"parallel": "pmap"}),
     "four micro-batches on two": (2, {"accumulate": 4}),
     "the state divided among eight": (8, {"shard_state": True}),
@@ -75,8 +75,6 @@ def test_every_way_gives_the_same_update_in_float64(store, bundle_folder, case):
     judge = {"style_recogniser": str(bundle_folder)} if case == "style" else {}
     config = settings(**CASES[case], **judge, batch=BATCH, frames=32)
     ways = WAYS | (MORE_WAYS if case == "recogniser" else {})
-    if case in ("score", "xt"):  # other sums and counts of the style's network
-        ways = {name: way for name, way in ways.items() if name != "jit on eight"}
     with jax.enable_x64(True):
         found = every_step(config, store, np.float64, ways)
     metrics, gradient = found.pop(ONE)
@@ -95,9 +93,8 @@ def test_every_way_gives_the_same_update_in_float64(store, bundle_folder, case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["recogniser", "average_voice", "tweedie"])
-def test_every_way_gives_the_same_loss_and_gradient_norm_in_float32(store, case):
-    config = settings(**CASES[case], batch=BATCH, frames=32)
+def test_every_way_gives_the_same_loss_and_gradient_norm_in_float32(store):
+    config = settings(**CASES["tweedie"], batch=BATCH, frames=32)
     found = every_step(config, store, np.float32, WAYS)
     metrics, _ = found.pop(ONE)
     for name, (others, _) in found.items():
@@ -132,6 +129,7 @@ def test_a_batch_that_devices_cannot_share_is_refused(devices, changes, message)
         Parallel(config, make_trainee(config), optax.sgd(1.0), jax.devices()[:devices])
 
 
+@pytest.mark.slow
 def test_a_divided_state_lies_in_parts(store):
     config = settings("average_voice", batch=8, shard_state=True)
     parallel = Parallel(config, make_trainee(config), optax.adam(1e-3), jax.devices())

@@ -1,5 +1,6 @@
 """What a run shows, read back from its files: JSON lines and TensorBoard's own reader."""
 
+import contextlib
 import json
 import math
 import pathlib
@@ -47,11 +48,21 @@ def metrics_at(step: int) -> dict[str, float]:
     } | ({"learning_rate": float(draw[3])} if step % REPORT == 0 else {})
 
 
-def progress(workdir: pathlib.Path, log=silent, **more) -> Progress:
-    workdir.mkdir(exist_ok=True)
-    return Progress(
-        workdir, settings("score_network", steps=STEPS), log, **{"report": REPORT} | more
-    )
+@pytest.fixture
+def progress():
+    """Returns what opens the progress of a run; those that a test leaves open end as killed."""
+    opened: list[Progress] = []
+
+    def of_a_run(workdir: pathlib.Path, log=silent, **more) -> Progress:
+        workdir.mkdir(exist_ok=True)
+        config = settings("score_network", steps=STEPS)
+        opened.append(Progress(workdir, config, log, **{"report": REPORT} | more))
+        return opened[-1]
+
+    yield of_a_run
+    for one in opened:
+        with contextlib.suppress(ValueError):  # closed already
+            one.__exit__(KeyboardInterrupt)
 
 
 def records(workdir: pathlib.Path) -> list[dict]:
@@ -73,7 +84,7 @@ def run(shown: Progress, first: int, last: int) -> Progress:
     return shown
 
 
-def test_records_are_means_over_the_steps_that_had_the_metric(tmp_path):
+def test_records_are_means_over_the_steps_that_had_the_metric(progress, tmp_path):
     run(progress(tmp_path), 1, STEPS)
     found = records(tmp_path)
     assert [record["step"] for record in found] == [5, 10, 15, 20, 24]
@@ -87,7 +98,7 @@ def test_records_are_means_over_the_steps_that_had_the_metric(tmp_path):
     assert "learning_rate" not in found[-1]  # of step 25, which never was
 
 
-def test_tensorboard_has_the_scalars_of_the_records(tmp_path):
+def test_tensorboard_has_the_scalars_of_the_records(progress, tmp_path):
     run(progress(tmp_path), 1, STEPS)
     found, board = records(tmp_path), events(tmp_path)
     for name in ("loss", "score/t_0.00-0.25", "gradient_norm", "learning_rate"):
@@ -96,7 +107,7 @@ def test_tensorboard_has_the_scalars_of_the_records(tmp_path):
 
 
 @pytest.mark.parametrize("cut", range(1, STEPS))
-def test_a_run_killed_anywhere_writes_the_records_of_the_undisturbed_one(tmp_path, cut):
+def test_a_run_killed_anywhere_writes_the_records_of_the_undisturbed_one(progress, tmp_path, cut):
     """Saved at `cut`, killed three steps later: sums in JSON, bit for bit, nothing twice."""
     run(progress(tmp_path / "whole"), 1, STEPS)
     killed = progress(tmp_path / "cut")
@@ -113,7 +124,7 @@ def test_a_run_killed_anywhere_writes_the_records_of_the_undisturbed_one(tmp_pat
     assert told[0] == told[1]
 
 
-def test_steps_that_are_not_finite_are_counted_and_told(tmp_path):
+def test_steps_that_are_not_finite_are_counted_and_told(progress, tmp_path):
     lines: list[str] = []
     shown = progress(tmp_path, lines.append)
     losses = [1.0, math.nan, 2.0, math.inf, 3.0]
@@ -128,7 +139,7 @@ def test_steps_that_are_not_finite_are_counted_and_told(tmp_path):
     assert "NOT FINITE in 3 steps" in lines[1]
 
 
-def test_what_lies_beyond_the_checkpoint_and_torn_lines_are_dropped(tmp_path):
+def test_what_lies_beyond_the_checkpoint_and_torn_lines_are_dropped(progress, tmp_path):
     path, lines = tmp_path / "metrics.jsonl", []
     whole = '{"step": 5, "loss": 0.1}\n{"step": 7, "validation/loss": 0.2}\n'
     path.write_text(whole + '{"step": 8}\n{"step": 10, "loss": 0.3}\nnot\n[]\n{"step": 6, "lo')
@@ -140,7 +151,7 @@ def test_what_lies_beyond_the_checkpoint_and_torn_lines_are_dropped(tmp_path):
     assert path.read_text() == whole
 
 
-def test_a_file_that_holds_nothing_wrong_is_not_rewritten(tmp_path):
+def test_a_file_that_holds_nothing_wrong_is_not_rewritten(progress, tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 5}\n')
     before = path.stat().st_ino
@@ -148,7 +159,7 @@ def test_a_file_that_holds_nothing_wrong_is_not_rewritten(tmp_path):
     assert path.stat().st_ino == before
 
 
-def test_speed_is_of_the_last_window_and_the_rest_of_the_whole(tmp_path):
+def test_speed_is_of_the_last_window_and_the_rest_of_the_whole(progress, tmp_path):
     """Batches of 4. First step (compiling) 100 s, then 2 s a step, from step 11 on 4 s a step.
 
     At step 10 validation takes 30 s: no part of the speed, but of how long the run will take.
@@ -176,7 +187,7 @@ def test_speed_is_of_the_last_window_and_the_rest_of_the_whole(tmp_path):
     ]
 
 
-def test_a_first_step_that_ends_a_window_has_no_speed(tmp_path):
+def test_a_first_step_that_ends_a_window_has_no_speed(progress, tmp_path):
     lines: list[str] = []
     shown = progress(tmp_path, lines.append, first=4, flops_per_step=1.0, peak_flops=1.0)
     shown.step(5, {"loss": 0.5})
@@ -184,7 +195,7 @@ def test_a_first_step_that_ends_a_window_has_no_speed(tmp_path):
     assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 5, "loss": 0.5}
 
 
-def test_the_line_is_short_and_begins_with_the_loss(tmp_path):
+def test_the_line_is_short_and_begins_with_the_loss(progress, tmp_path):
     lines: list[str] = []
     shown = progress(tmp_path, lines.append, report=1)
     values = {"gradient_norm": 0.25, "score": 1e-5, "score/t_0.00-0.25": 1.0}
@@ -194,7 +205,7 @@ def test_the_line_is_short_and_begins_with_the_loss(tmp_path):
     assert records(tmp_path) == [{"step": 1, **values}]
 
 
-def test_validation_pictures_and_sounds_are_kept(tmp_path):
+def test_validation_pictures_and_sounds_are_kept(progress, tmp_path):
     lines: list[str] = []
     image = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
     tone = np.sin(np.arange(2205) / 7).astype(np.float32)
@@ -223,7 +234,7 @@ def pixels(png: bytes) -> np.ndarray:
     return np.array(Image.open(io.BytesIO(png)))
 
 
-def test_all_processes_but_one_are_quiet_and_keep_the_same_window(tmp_path):
+def test_all_processes_but_one_are_quiet_and_keep_the_same_window(progress, tmp_path):
     with progress(tmp_path / "quiet", pytest.fail, quiet=True) as quiet:
         loud = progress(tmp_path / "loud")
         for step in range(1, 8):
@@ -246,7 +257,7 @@ def full_disk():
 
 
 @pytest.mark.parametrize("file", ["metrics.jsonl", "tensorboard"])
-def test_a_full_disk_ends_the_run_by_name(tmp_path, full_disk, file):
+def test_a_full_disk_ends_the_run_by_name(progress, tmp_path, full_disk, file):
     path = tmp_path / file
     if file == "metrics.jsonl":
         path.write_text('{"step": 0, "x": "' + 99_970 * "x" + '"}\n')
@@ -258,7 +269,7 @@ def test_a_full_disk_ends_the_run_by_name(tmp_path, full_disk, file):
     assert str(caught.value) == f"{path}: cannot be written (File too large)"
 
 
-def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
+def test_a_folder_in_the_place_of_a_file_is_named(progress, tmp_path):
     (tmp_path / "metrics.jsonl").mkdir()
     with pytest.raises(EmoconvError, match=r"metrics\.jsonl: cannot be written \(Is a directory\)"):
         progress(tmp_path)
@@ -268,7 +279,7 @@ def test_a_folder_in_the_place_of_a_file_is_named(tmp_path):
         progress(tmp_path)
 
 
-def test_what_ended_the_run_is_what_is_raised(tmp_path, full_disk):
+def test_what_ended_the_run_is_what_is_raised(progress, tmp_path, full_disk):
     with pytest.raises(ZeroDivisionError), progress(tmp_path):
         (tmp_path / "metrics.jsonl").write_text(100_000 * "x")
         raise ZeroDivisionError
@@ -306,7 +317,7 @@ def test_every_second_counts_once_and_the_parts_sum_to_the_whole():
 
 
 @pytest.mark.parametrize("stopped", [False, True])
-def test_the_account_ends_the_run_however_it_ends(tmp_path, stopped):
+def test_the_account_ends_the_run_however_it_ends(progress, tmp_path, stopped):
     clock, lines = Clock(), []
     goodput = Goodput(clock)
 

@@ -1,0 +1,65 @@
+# shellcheck shell=bash
+# Sourced by demo.sh and test.sh: a virtual environment that is whole, or is not there.
+#
+#   environment VENV PACKAGE...   makes VENV if need be, has pip install the packages, sets $python
+#
+# pip is asked only where setup.py, pyproject.toml or the packages have changed since it last ended
+# well. $PYTHON makes the environment; default python3.
+
+complain() { # in one line, as the script that sources this file
+  echo "$(basename "$0"): $*" >&2
+}
+
+needs_3_11() { # PYTHON WHERE
+  local found
+  found="$("$1" -c 'import sys; print(*sys.version_info[:2], sep=".", end="")' 2> /dev/null)" || found=nothing
+  case "$found" in
+    3.1[1-9] | 3.[2-9]*) ;;
+    *)
+      complain "$2: found Python $found, expected 3.11 or newer; PYTHON=python3.12, say, names another"
+      exit 2
+      ;;
+  esac
+}
+
+environment() {
+  local venv="$1" wanted made="" said
+  shift
+  if [ -e "$venv/unfinished" ]; then # a run was killed while it made this
+    rm -rf "$venv"
+  elif [ -e "$venv" ] && [ ! -x "$venv/bin/python" ]; then
+    complain "$venv: found no bin/python in it, expected a virtual environment; remove it or set EMOCONV_VENV"
+    exit 2
+  fi
+  if [ ! -e "$venv" ]; then
+    needs_3_11 "${PYTHON:-python3}" "${PYTHON:-python3}"
+    made=yes unfinished="$venv"
+    trap 'rm -rf "$unfinished"' EXIT
+    mkdir -p "$venv"
+    : > "$venv/unfinished"
+    if ! said="$("${PYTHON:-python3}" -m venv "$venv" 2>&1)"; then
+      complain "$venv: cannot be made: ${said##*$'\n'}"
+      exit 1
+    fi
+  fi
+  python="$venv/bin/python"
+  needs_3_11 "$python" "$venv"
+  wanted="$PWD $* $(cat setup.py pyproject.toml)"
+  if [ "$(cat "$venv/installed" 2> /dev/null)" != "$wanted" ]; then
+    echo "installing into $venv"
+    if said="$("$python" -m pip install --quiet --disable-pip-version-check "$@" 2>&1)"; then
+      printf '%s\n' "$wanted" > "$venv/installed"
+    else
+      said="$(grep -m 1 '^ERROR' <<< "$said" || tail -n 1 <<< "$said")"
+      if [ -n "$made" ]; then
+        complain "packages cannot be installed and no environment is there yet (${said#ERROR: })"
+        exit 1
+      fi
+      complain "packages cannot be updated, going on with those in $venv (${said#ERROR: })"
+    fi
+  fi
+  if [ -n "$made" ]; then
+    rm "$venv/unfinished"
+    trap - EXIT
+  fi
+}
