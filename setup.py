@@ -47,7 +47,7 @@ BENCH = ["torch>=2.6", "transformers>=4.50", *DNSMOS]
 EVALUATE = ["faster-whisper>=1.1", "transformers>=4.50", "pyworld-prebuilt>=0.3.6", *DNSMOS]
 DEV = [
     "pytest>=8",
-    "pytest-xdist>=3.6",
+    "pytest-xdist>=3.8",
     "beartype>=0.19",
     "ruff>=0.8",
     "pyright>=1.1.390",

@@ -25,6 +25,8 @@ be changed on the command line too: --config.batch 16, --config.network.width 64
 
 On several devices the batch has to be a multiple of their number. What a step costs on a machine
 is measured by `emoconv bench training --config FILE:TRAINEE`.
+
+Result: not run. By corpus see the other files.
 """
 
 from emoconv_jax.config import BASE, runs_of

@@ -56,10 +56,15 @@ def pytest_runtest_setup():
         numba_cache.take(pathlib.Path(filled), pathlib.Path(NUMBA_CACHE.name))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_itemcollected(item):
+    if "preparation" in item.fixturenames:  # whose d-vectors the public encoder makes
+        item.add_marker(pytest.mark.network)
+
+
+@pytest.hookimpl(trylast=True)  # of those that -m and -k leave
 def pytest_collection_modifyitems(config, items):
     for item in list(items):
-        if "preparation" in item.fixturenames:  # whose d-vectors the public encoder makes
-            item.add_marker(pytest.mark.network)
         if whys := [why for mark, why in LEFT_OUT.items() if why and mark in item.keywords]:
             left_out[item.nodeid] = whys[0]
             items.remove(item)

@@ -197,6 +197,7 @@ def test_every_file_opens_with_commands_that_work(file, monkeypatch):
         assert flags.features
         assert flags.workdir
     assert seen == list(FILES[file].TRAINEES)
+    assert any(line.startswith("Result: ") for line in lines)
 
 
 @pytest.mark.parametrize(

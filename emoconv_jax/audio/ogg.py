@@ -22,6 +22,7 @@ MAGIC, VORBIS, VORBIS_SETUP = b"OggS", b"\x01vorbis", b"\x05vorbis"
 # By rate, channels and quality, libvorbis itself writes 2 to 11 kB, at most 6561 entries in one
 # codebook, and 9 000 to 88 000 values (entries times dimensions) in all.
 MOST_SETUP_BYTES = 2**16
+MOST_HEADER_BYTES = 2**26  # of any header: comments may hold a picture
 MOST_ENTRIES = 2**15  # 256 KiB of stack
 MOST_VALUES = 2**20  # about 50 MB
 
@@ -101,6 +102,11 @@ class _Headers:
                 raise EmoconvError(f"{where} tears a packet apart, allowed are intact files")
             self._begun += page.body[start : start + size]
             start += size
+            if len(self._begun) > MOST_HEADER_BYTES:
+                raise EmoconvError(
+                    f"{where} goes on with a header of more than {MOST_HEADER_BYTES} bytes, "
+                    "allowed are shorter ones"
+                )
             if size < 255:
                 self.packets.append(bytes(self._begun))
                 self._begun.clear()
@@ -166,7 +172,7 @@ def page_checksum(page: bytes) -> int:
 
 
 def _truncated(name: str) -> EmoconvError:
-    return EmoconvError(f"{name}: truncated, the last OGG page is missing, allowed are whole files")
+    return EmoconvError(f"{name}: truncated, the last Ogg page is missing, allowed are whole files")
 
 
 class _Bits:
@@ -205,7 +211,7 @@ def _check_codebooks(name: str, setup: bytes) -> None:
             if bits.take(24) != 0x564342:
                 raise ValueError
             dimensions, entries = bits.take(16), bits.take(24)
-            values += entries * dimensions
+            values += entries * max(dimensions, 1)
             if entries > MOST_ENTRIES or values > MOST_VALUES:
                 raise EmoconvError(
                     f"{name}: Vorbis codebooks of {entries} entries or {values} values, allowed "

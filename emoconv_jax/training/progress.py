@@ -28,13 +28,16 @@ from emoconv_jax.shapes import Float, Shaped
 from emoconv_jax.training.goodput import Goodput
 
 # Where PyTorch is installed, tensorboardX imports it, for nothing that is used here: two seconds.
-_torch = sys.modules.setdefault("torch", None)  # type: ignore (an import of None fails)
+# So it finds none, unless it is imported already.
+_absent = "torch" not in sys.modules
+if _absent:
+    sys.modules["torch"] = None  # type: ignore (which an import takes for absent)
 try:
     from tensorboardX import summary
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import Event, SessionLog  # type: ignore (made at import)
 finally:
-    if _torch is None:
+    if _absent:
         del sys.modules["torch"]
 
 METRICS_FILE, TENSORBOARD = "metrics.jsonl", "tensorboard"

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 from ogg_pages import CODECS, RATE_HZ, coded, noise, page, pages, refused, sealed, written
 
+from emoconv_jax.audio import ogg
 from emoconv_jax.audio.ogg import check_ogg
 from emoconv_jax.audio.reading import read_header, read_native
 from emoconv_jax.errors import EmoconvError
@@ -176,6 +177,12 @@ def test_what_follows_a_tag_is_held_to_the_same(tmp_path):
 def test_ogg_without_sound_that_is_known(tmp_path, packet):
     content = [page(0, packet, flags=2), page(1, b"\x81comments", position=9000, flags=4)]
     refused(written(tmp_path, content))
+
+
+def test_a_header_without_end_is_not_held_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(ogg, "MOST_HEADER_BYTES", 1000)
+    content = page(0, b"\x01vorbis" + bytes(900), flags=2) + page(1, b"\x03vorbis" + bytes(1100))
+    refused(written(tmp_path, [content]), "header of more than 1000 bytes")
 
 
 @pytest.mark.parametrize("content", [b"OggS", b"OggS" + bytes(200), b"OggS" + b"\xff" * 70_000])

@@ -35,9 +35,9 @@ def vorbis(setup):
     ]
 
 
-def ordered(bits, depth):
+def ordered(bits, depth, dimensions=1):
     """Puts a codebook of 2^depth entries, all of which have codes of that length."""
-    bits.put((0x564342, 24), (1, 16), (2**depth, 24), (1, 1), (depth - 1, 5))
+    bits.put((0x564342, 24), (dimensions, 16), (2**depth, 24), (1, 1), (depth - 1, 5))
     bits.put((2**depth, depth + 1), (0, 4))
 
 
@@ -78,11 +78,12 @@ def test_codebooks_that_unpack_to_gigabytes(tmp_path, harmless):
     refused(written(tmp_path, b"ID3\x04\0\0\0\0\0\0" + path.read_bytes()), "entries")
 
 
-def test_codebooks_that_are_many(tmp_path):
+@pytest.mark.parametrize("dimensions", [0, 1])  # of none the lengths alone take memory
+def test_codebooks_that_are_many(tmp_path, dimensions):
     bits = Bits()
     bits.put((255, 8))
     for _ in range(256):
-        ordered(bits, 15)
+        ordered(bits, 15, dimensions)
     path = written(tmp_path, vorbis(b"\x05vorbis" + bits.bytes()))
     refused(path, f"{2**15} entries or {2**20 + 2**15} values", str(MOST_VALUES))
 

@@ -45,7 +45,12 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
 
 @pytest.mark.parametrize(
     ("answer", "found"),
-    [("echo 3.10", "Python 3.10"), ("exit 1", "Python nothing"), ("echo 2.7", "Python 2.7")],
+    [
+        ("printf 3.10", "Python 3.10"),
+        ("printf 3.9", "Python 3.9"),
+        ("printf 2.7", "Python 2.7"),
+        ("exit 1", "no Python"),
+    ],
 )
 def test_an_older_python_makes_nothing(tmp_path, answer, found):
     old = program(tmp_path / "python", answer)
@@ -56,7 +61,7 @@ def test_an_older_python_makes_nothing(tmp_path, answer, found):
 
 def test_a_python_that_is_not_there_makes_nothing(tmp_path):
     done = environment(tmp_path / "venv", PYTHON=str(tmp_path / "absent"))
-    assert done.returncode == 2 and "absent: found Python nothing" in one_line(done)
+    assert done.returncode == 2 and "absent: found no Python" in one_line(done)
     assert not (tmp_path / "venv").exists()
 
 
@@ -65,7 +70,7 @@ def test_an_environment_without_its_packages_does_not_stay(tmp_path):
     """Nor does what a run that was killed has left, in the place of which it is made."""
     venv = tmp_path / "venv"
     program(venv / "bin" / "python", "exit 0")
-    (venv / "unfinished").touch()
+    (venv / ".emoconv-unfinished").write_text("99999999\n")  # the number of no process
     done = environment(venv, ABSENT, PYTHON=sys.executable)
     assert done.returncode == 1
     line = one_line(done)
@@ -89,6 +94,20 @@ def test_an_environment_that_is_there_is_used_without_a_network(tmp_path):
         done = environment(venv, *packages)
         assert (done.returncode, done.stderr) == (0, "")
         assert len(asked.read_text().splitlines()) == count
+
+
+def test_an_environment_of_an_older_python_is_named_with_what_helps(tmp_path):
+    program(tmp_path / "bin" / "python", "printf 3.10")
+    done = environment(tmp_path, PYTHON=sys.executable)
+    line = one_line(done)
+    assert done.returncode == 2 and "found Python 3.10" in line and "remove it or set" in line
+
+
+def test_an_environment_that_another_run_is_making_is_left_to_it(tmp_path):
+    (tmp_path / ".emoconv-unfinished").write_text(f"{os.getpid()}\n")
+    done = environment(tmp_path)
+    assert done.returncode == 1 and "another run is making it" in one_line(done)
+    assert (tmp_path / ".emoconv-unfinished").exists()
 
 
 def test_a_folder_that_is_no_environment_is_left_alone(tmp_path):

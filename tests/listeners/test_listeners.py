@@ -1,5 +1,7 @@
 """The listeners themselves, on the project's sample, whose words and voice are known."""
 
+from typing import NamedTuple
+
 import librosa
 import numpy as np
 import pytest
@@ -35,6 +37,34 @@ def test_the_power_mel_is_librosas(sample):
 @pytest.fixture(scope="module")
 def whisper() -> Whisper:
     return Whisper()
+
+
+class Segment(NamedTuple):
+    """What faster-whisper says of a stretch of speech."""
+
+    text: str
+    compression_ratio: float
+
+
+def test_segments_that_repeat_themselves_are_not_heard(sample):
+    """One by zlib's measure, one by its words; the third is speech."""
+    asked = {}
+
+    class Model:
+        def transcribe(self, speech, **options):
+            asked.update(options, seconds=len(speech) / 16_000)
+            return [
+                Segment(" la", 2.5),
+                Segment(" no no no no", 1.2),
+                Segment(" Hello ", 2.3),
+            ], None
+
+    whisper = Whisper.__new__(Whisper)
+    whisper._model = Model()
+    assert whisper(sample, RATE_HZ) == "Hello"
+    assert (asked["no_speech_threshold"], asked["log_prob_threshold"]) == (0.6, -1.0)
+    assert asked["condition_on_previous_text"] is False
+    assert asked["max_new_tokens"] == most_tokens(asked["seconds"])
 
 
 @pytest.mark.slow

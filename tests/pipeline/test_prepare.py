@@ -207,7 +207,7 @@ EXPECTED = {  # the line counts from the header's, 1
     "absent.wav": ("15", "missing", "No such file"),
     "empty.ogg": ("16", "empty", "0 bytes"),
     "odd.ogg": ("17", "unreadable", "damaged, the checksum of the Ogg page at byte 0"),
-    "cut.ogg": ("18", "unreadable", "truncated, the last OGG page is missing"),
+    "cut.ogg": ("18", "unreadable", "truncated, the last Ogg page is missing"),
     "absent.ogg": ("19", "missing", "No such file"),
 }
 

@@ -25,15 +25,13 @@ from emoconv_jax.training.trainees import make_trainee
 
 @pytest.fixture
 def compiled_once(monkeypatch):
-    """Lets runs of one configuration share their programs, which are the same and take longest.
-
-    That other processes compile the same, too, is for test_processes.py to say.
-    """
+    """Lets runs of one configuration share their programs, which take longest; but those of the
+    average voice, which shows that programs that are compiled anew go on bit for bit, too."""
     made: dict[str, Parallel] = {}
 
     def shared(config, *more):
         key = repr(dataclasses.replace(config, reader="plain"))
-        if key not in made:
+        if key not in made or config.trainee == "average_voice":
             made[key] = Parallel(config, *more)
         return made[key]
 

@@ -22,6 +22,7 @@ from emoconv_jax.bench.comparison import ours
 from emoconv_jax.bench.comparison.cases import Case, inputs
 from emoconv_jax.bench.comparison.measuring import Settings, compare
 from emoconv_jax.bundles.format import BundleConfig
+from emoconv_jax.config import ScoreNetworkConfig, from_dict, to_dict
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.inference.sampling import Sampler
 
@@ -108,12 +109,15 @@ def _sampling(case: Case, conditions: int, steps: int, devices: int = 1) -> Any:
     return run
 
 
-def simulated(width: int, rounds: int) -> list[dict[str, Any]]:
+def simulated(
+    width: int, rounds: int, config: ScoreNetworkConfig | None = None
+) -> list[dict[str, Any]]:
     """Measures the sampler on simulated devices of one CPU, each number in a process of its own.
 
     Args:
         width: of the score network.
         rounds: of measurement.
+        config: of the score network; None is the published one of that width.
 
     Returns:
         One row per number of devices.
@@ -124,7 +128,8 @@ def simulated(width: int, rounds: int) -> list[dict[str, Any]]:
     rows = []
     for count in DEVICES:
         flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
-        told = {"width": width, "devices": count, "rounds": rounds}
+        sizes = None if config is None else to_dict(config)
+        told = {"width": width, "devices": count, "rounds": rounds, "config": sizes}
         done = subprocess.run(
             [sys.executable, "-m", __name__, json.dumps(told)],
             env=os.environ | {"XLA_FLAGS": flags.strip(), "JAX_PLATFORMS": "cpu"},
@@ -146,8 +151,8 @@ def _timed(run: Any) -> float:
 
 if __name__ == "__main__":
     asked = json.loads(sys.argv[1])
-    job = _sampling(
-        Case("forward", asked["width"], DEVICE_BATCH, 128), 1, DEVICE_STEPS, asked["devices"]
-    )
+    sizes = asked["config"] and from_dict(ScoreNetworkConfig, asked["config"])
+    case = Case("forward", asked["width"], DEVICE_BATCH, 128, config=sizes)
+    job = _sampling(case, 1, DEVICE_STEPS, asked["devices"])
     job()
     print(json.dumps([_timed(job) for _ in range(asked["rounds"])]))
