@@ -16,6 +16,7 @@ from emoconv_jax.models.score_network import ScoreNetwork
 from emoconv_jax.models.speaker import PARTIAL_FRAMES, SpeakerEncoder
 from emoconv_jax.models.vocoder import Vocoder
 from emoconv_jax.models.wav2vec2 import DimensionalRecogniser, check_wav2vec2, least_samples
+from emoconv_jax.models.whisper import WhisperEncoder, check_whisper
 
 FRAMES = 16  # of the example that is traced; any number gives the same variables
 
@@ -63,4 +64,7 @@ def _example(network: nn.Module) -> tuple[Any, ...]:
             if least > sizes.sample_rate_hz:
                 raise EmoconvError(f"one frame needs {least} samples, over a second")
             return of(1, least), of(1, least)
+        case WhisperEncoder(config=sizes):
+            check_whisper(sizes)
+            return of(1, 2, sizes.mels), of(1, 2)
     raise TypeError(f"{type(network).__name__} is no network of a bundle")

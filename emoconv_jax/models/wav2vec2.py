@@ -99,7 +99,7 @@ def normalised(waveform: Float[Array, "b n"], mask: Float[Array, "b n"]) -> Floa
     return centred * lax.rsqrt(variance + WAVEFORM_FLOOR)
 
 
-def _gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+def gelu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Returns x Phi(x), exact. By erf as PyTorch does: `jax.nn.gelu` takes the slower erfc."""
     wide = at_least_float32(x)
     return (wide * (0.5 + 0.5 * lax.erf(wide * math.sqrt(0.5)))).astype(x.dtype)
@@ -162,7 +162,7 @@ class FeatureConv(nn.Module):
             x = LayerNorm(CONV_EPS, name="layer_norm")(x)
         elif self.norm == "group":
             x = GroupNorm(self.features, name="layer_norm")(x[:, None], real)[:, 0]
-        return _gelu(x)
+        return gelu(x)
 
 
 class FeatureProjection(nn.Module):
@@ -202,7 +202,7 @@ class PositionalConv(nn.Module):
         before = self.kernel // 2
         pads = (before, self.kernel - 1 - before)
         y = grouped_convolution(x, kernel.astype(x.dtype), self.groups, pads)
-        return _gelu(add_wide(y, bias[None, None]))
+        return gelu(add_wide(y, bias[None, None]))
 
 
 class Attention(nn.Module):
@@ -247,7 +247,7 @@ class FeedForward(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b l c"]) -> Float[Array, "b l c"]:
         """Returns as many channels as it is given."""
-        y = _gelu(Linear(self.features, name="intermediate_dense")(x))
+        y = gelu(Linear(self.features, name="intermediate_dense")(x))
         return Linear(x.shape[-1], name="output_dense")(y)
 
 

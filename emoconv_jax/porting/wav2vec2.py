@@ -21,6 +21,7 @@ from emoconv_jax.models.wav2vec2 import (
     check_wav2vec2,
     least_samples,
 )
+from emoconv_jax.porting.hugging_face import Limits, check_only, fields_of
 from emoconv_jax.porting.tables import fold_weight_norm, layer, norm, port
 
 _CONV = r"(wav2vec2)\.(feature_extractor)\.conv_layers\.(\d+)"
@@ -58,7 +59,7 @@ SIZES: dict[str, tuple[str, Any]] = {
     "num_conv_pos_embedding_groups": ("position_groups", 16),
     "layer_norm_eps": ("eps", 1e-5),
 }
-LIMITS: dict[str, tuple[float | int, float | int]] = {
+LIMITS: dict[str, Limits] = {
     "hidden_size": (1, 4096),
     "num_hidden_layers": (1, 64),
     "num_attention_heads": (1, 64),
@@ -70,7 +71,6 @@ LIMITS: dict[str, tuple[float | int, float | int]] = {
     "num_conv_pos_embedding_groups": (1, 512),
     "layer_norm_eps": (1e-12, 0.1),
 }
-LONGEST_LIST = 16
 ONLY = {  # what else a config.json may ask for, and the one answer that there is here
     "model_type": "wav2vec2",
     "hidden_act": "gelu",
@@ -122,18 +122,9 @@ def config_of(hf_config: Any, source: str = "config.json") -> Wav2Vec2Config:
         EmoconvError: a value of the wrong type, out of range, or that asks for what is not built
             here (another activation, adapters, other labels); by the file's own name for it.
     """
-    if not isinstance(hf_config, dict):
-        raise EmoconvError(f"{source}: found {type(hf_config).__name__}, expected an object")
-    for name, only in ONLY.items():
-        found = hf_config.get(name, only)
-        if type(found) is not type(only) or found != only:
-            raise EmoconvError(f"{source}: {name}: found {found!r:.40}, allowed is {only!r}")
+    check_only(hf_config, ONLY, source)
     _check_labels(hf_config, source)
-    fields = {
-        ours: _value(f"{source}: {name}", hf_config.get(name, default), default, LIMITS.get(name))
-        for name, (ours, default) in SIZES.items()
-    }
-    config = Wav2Vec2Config(**fields)
+    config = Wav2Vec2Config(**fields_of(hf_config, SIZES, LIMITS, source))
     try:
         check_wav2vec2(config)
     except EmoconvError as error:
@@ -157,28 +148,6 @@ def _check_labels(hf_config: dict, source: str) -> None:
     unnamed = {number: f"LABEL_{number}" for number in named}
     if labels not in (None, named, unnamed):
         raise EmoconvError(f"{source}: id2label: found {labels!r:.80}, allowed is {named}")
-
-
-def _value(
-    where: str, found: Any, default: Any, limits: tuple[float | int, float | int] | None
-) -> Any:
-    """Returns a field's value in the type of its default, within the limits."""
-    if isinstance(default, tuple):
-        if not isinstance(found, (list, tuple)) or not 1 <= len(found) <= LONGEST_LIST:
-            raise EmoconvError(
-                f"{where}: found {found!r:.40}, allowed is a list of 1 to {LONGEST_LIST} numbers"
-            )
-        return tuple(
-            _value(f"{where}[{i}]", entry, default[0], limits) for i, entry in enumerate(found)
-        )
-    kinds = (int, float) if isinstance(default, float) else (type(default),)
-    if type(found) not in kinds:
-        kind = type(default).__name__
-        raise EmoconvError(f"{where}: found {found!r:.40}, expected {kind}")
-    if limits and not limits[0] <= found <= limits[1]:
-        low, high = limits
-        raise EmoconvError(f"{where}: found {found!r:.40}, allowed is {low:g} to {high:g}")
-    return type(default)(found)
 
 
 def check_public(params: Mapping[str, Any], config: Wav2Vec2Config) -> None:
