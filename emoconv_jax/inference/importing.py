@@ -14,6 +14,7 @@ fails with what is missing, unexpected and misshaped.
 import dataclasses
 import hashlib
 import pathlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -209,8 +210,17 @@ def _config(
     return dataclasses.replace(config, roles=Roles(**roles), **changed)
 
 
-def _tensors(value: Any, path: pathlib.Path, entry: str = "") -> Tensors:
-    """Returns a PyTorch file's dictionary of tensors, or that of one of its entries."""
+def float_tensors(value: Any, path: pathlib.Path, entry: str = "") -> Tensors:
+    """Returns a file's dictionary of tensors, or that of one of its entries, checked.
+
+    Args:
+        value: what was read.
+        path: of the file, for messages.
+        entry: where the tensors lie below a key of this name.
+
+    Raises:
+        EmoconvError: no dictionary of tensors, or one that is not of finite floats, by its name.
+    """
     if entry and isinstance(value, dict) and entry in value:
         value = value[entry]
     named = isinstance(value, dict) and all(
@@ -242,7 +252,7 @@ def _ported(
 
 def _diffvc(source: pathlib.Path, _: Sequence[str]) -> Found:
     """Reads vc.pt (names `encoder.encoder.*`, `decoder.estimator.*`) or enc.pt (`encoder.*`)."""
-    tensors = _tensors(read_torch_file(source), source, "model")
+    tensors = float_tensors(read_torch_file(source), source, "model")
     whole = any(name.startswith(SCORE_NETWORK_PREFIX) for name in tensors)
     voice, network, others = {}, {}, []
     for name, tensor in tensors.items():
@@ -282,12 +292,12 @@ def _hifigan(source: pathlib.Path, _: Sequence[str]) -> Found:
     config_path = path.parent / CONFIG_FILE
     data = read_json(config_path, "HiFi-GAN's config.json is needed", most_bytes=JSON_BYTES)
     sizes = vocoder_sizes(data, str(config_path))
-    tensors = _tensors(read_torch_file(path), path, "generator")
+    tensors = float_tensors(read_torch_file(path), path, "generator")
     return Found([path], [_ported("vocoder", sizes, port_vocoder, tensors, path)])
 
 
 def _ge2e(source: pathlib.Path, _: Sequence[str]) -> Found:
-    tensors = _tensors(read_torch_file(source), source, "model_state")
+    tensors = float_tensors(read_torch_file(source), source, "model_state")
     sizes = speaker_sizes(tensors, str(source))
     return Found([source], [_ported("speaker", sizes, port_speaker, tensors, source)])
 
@@ -299,12 +309,12 @@ def _wav2vec2(source: pathlib.Path, _: Sequence[str]) -> Found:
     sizes = config_of(data, str(config_path))
     path = source / "model.safetensors"
     if path.is_file():
-        tensors = _tensors(_read_safetensors(path), path)
+        tensors = float_tensors(read_safetensors(path), path)
     else:
         path = source / "pytorch_model.bin"
         if not path.is_file():
             raise EmoconvError(f"{source}: neither model.safetensors nor pytorch_model.bin in it")
-        tensors = _tensors(read_torch_file(path), path)
+        tensors = float_tensors(read_torch_file(path), path)
     part = _ported("wav2vec2", sizes, port_wav2vec2, tensors, path)
     if sizes == Wav2Vec2Config():
         try:
@@ -317,7 +327,21 @@ def _wav2vec2(source: pathlib.Path, _: Sequence[str]) -> Found:
     return Found([path], [part])
 
 
-def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+def read_safetensors(
+    path: pathlib.Path, left_out: re.Pattern[str] | None = None
+) -> dict[str, np.ndarray]:
+    """Reads a foreign safetensors file.
+
+    Args:
+        path: of the file.
+        left_out: matches whole names of tensors that are not read.
+
+    Returns:
+        Name -> array, of the file's types.
+
+    Raises:
+        EmoconvError: a damaged file, one that is too large, or of a type that arrays do not have.
+    """
     try:
         check_header(path)
         if path.stat().st_size > MAX_FILE_BYTES:
@@ -325,7 +349,8 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
                 f"{path}: {path.stat().st_size} bytes, at most {MAX_FILE_BYTES} allowed"
             )
         with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in sorted(file.keys())}
+            names = [n for n in sorted(file.keys()) if not (left_out and left_out.fullmatch(n))]
+            return {name: file.get_tensor(name) for name in names}
     # the last two: of a type that arrays do not have, as float8
     except (SafetensorError, OSError, TypeError, AttributeError) as error:
         raise EmoconvError(
