@@ -45,7 +45,7 @@ fi
 types="$(mktemp)"
 "$python" -m pyright --pythonpath "$python" > "$types" 2>&1 &
 checking=$!
-trap 'kill "$checking" 2> /dev/null; rm -f "$types"' EXIT
+trap 'kill "$checking" 2> /dev/null || true; rm -f "$types"' EXIT
 
 # All tests of a file in one process, which makes what they share once; the longest files first.
 # One thread per process: the time goes into compiling, and the processes share the cores. Programs
