@@ -54,7 +54,7 @@ environment() {
   if [ "$(cat "$venv/.emoconv-installed" 2> /dev/null)" != "$wanted" ]; then
     echo "installing into $venv"
     rm -f "$venv/.emoconv-installed"
-    if said="$("$python" -m pip install --quiet --disable-pip-version-check "$@" 2>&1)"; then
+    if said="$("$python" -m pip install --quiet --disable-pip-version-check --retries 2 "$@" 2>&1)"; then
       printf '%s\n' "$wanted" > "$venv/.emoconv-installed"
     else
       said="$(grep -m 1 '^ERROR' <<< "$said" || tail -n 1 <<< "$said")"
