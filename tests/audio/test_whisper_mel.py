@@ -17,6 +17,7 @@ def speech(pytestconfig) -> np.ndarray:
     return read_audio(pytestconfig.rootpath / "data" / "samples" / "neutral.flac", 16_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mels", [80, 128])
 def test_thirty_seconds_of_speech_and_silence_are_the_references(speech, mels):
     extractor = transformers.WhisperFeatureExtractor(feature_size=mels)

@@ -76,6 +76,7 @@ def test_both_sides_learn_the_same():
     assert abs(second[1][0] - first[1][0]) > 1e-2 * abs(first[1][0])
 
 
+@pytest.mark.slow
 def test_the_recogniser_takes_the_windows_of_a_long_utterance():
     """Of 428 frames begin windows of 258 at 0, 129 and 258; the last reaches the end."""
     case = dataclasses.replace(tiny("recogniser"), seconds=5)

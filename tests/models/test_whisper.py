@@ -70,6 +70,7 @@ def test_fewer_frames_are_those_of_an_encoder_with_as_many_positions(model, fram
     np.testing.assert_allclose(found, their_states(short, mel), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_padding_and_company_change_nothing(model):
     params = params_of(model)
     short, real = states_of(params, *padded_mels())
@@ -83,6 +84,7 @@ def test_padding_and_company_change_nothing(model):
         np.testing.assert_allclose(short[row, :frames], alone[0], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_states_are_chosen_and_those_above_need_no_parameters(model):
     params, (mel, mask) = params_of(model), padded_mels((40,))
     every, _ = states_of(params, mel, mask)
