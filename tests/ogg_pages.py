@@ -62,6 +62,7 @@ def written(tmp_path, content, name="a.ogg"):
 
 
 def refused(path, *words):
+    """Asserts that reading fails with one line that names the file and holds the words."""
     with pytest.raises(EmoconvError) as caught:
         read_audio(path)
     message = str(caught.value)

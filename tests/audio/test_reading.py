@@ -11,6 +11,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import soundfile
+from ogg_pages import refused
 
 from emoconv_jax.audio.reading import conform, read_audio, read_header, read_native
 from emoconv_jax.errors import EmoconvError
@@ -20,18 +21,6 @@ RATE_HZ = 22050
 
 def tone(seconds, rate_hz=RATE_HZ, f0_hz=440.0, peak=0.5):
     return peak * np.sin(2 * np.pi * f0_hz * np.arange(round(seconds * rate_hz)) / rate_hz)
-
-
-def refused(path, *words):
-    """Asserts that reading fails with one line that names the file and holds the words."""
-    with pytest.raises(EmoconvError) as caught:
-        read_audio(path)
-    message = str(caught.value)
-    assert "\n" not in message and len(message) < 600
-    assert os.path.basename(path) in message
-    for word in words:
-        assert word in message
-    assert "allowed" in message or "expected" in message or "needed" in message
 
 
 def wav_bytes(samples, claimed_bytes=None, rate_hz=RATE_HZ, channels=1):
