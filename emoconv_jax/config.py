@@ -11,19 +11,19 @@ Source: the defaults are the published sizes: DiffVC (arXiv 2109.13821), HiFi-GA
 """
 
 import dataclasses
-import sys
-import types
-import typing
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from emoconv_jax.errors import EmoconvError
+from emoconv_jax.schema import from_dict as from_dict
+from emoconv_jax.schema import to_dict as to_dict
 
 EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")
 AROUSAL_LOW, AROUSAL_HIGH = 1.0, 7.0  # the papers' scale: 1 calm .. 7 excited
 TRAINING_SPLITS = ("a", "b", "train")  # whose voices a model has heard
 LATENTS = ("noise", "source")
 TRAINEES = ("recogniser", "average_voice", "score_network")
+COMPUTES = ("auto", "float32", "bfloat16")
 CROPS, READERS = ("random", "whole"), ("plain", "tensorflow")
 LEAST_START = 0.001  # far below this diffusion time, float32 has no sigma left
 
@@ -58,10 +58,13 @@ class DiffusionConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ScoreNetworkConfig:
-    """The score U-Net. `emotion=0` is DiffVC without an emotion; `head` says what it predicts.
+    """The score network. `emotion=0` is DiffVC without an emotion; `head` says what it predicts.
 
-    `conditioning` says where speaker and emotion enter: "input" as planes beside the image (the
-    reference), "blocks" into every residual block as well (ours).
+    `kind` is "unet2d", DiffVC's U-Net on the mel image, or "unet1d" over frames (ours); `prosody`
+    says whether it sees F0, voicing and energy. `multipliers`, `groups`, `reference_block` and
+    `conditioning` are of unet2d: where speaker and emotion enter, "input" as planes beside the
+    image (the reference), "blocks" into every residual block as well (ours). `layers` and `heads`
+    are of unet1d: blocks at half rate, and of their attention.
     """
 
     mels: int = 80
@@ -74,6 +77,10 @@ class ScoreNetworkConfig:
     reference_block: bool = False
     head: str = "velocity"  # "velocity" (ours) or "score" (the reference)
     conditioning: str = "input"
+    kind: str = "unet2d"
+    prosody: bool = False
+    layers: int = 6
+    heads: int = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +183,8 @@ class TrainingConfig:
         reader: "plain" or "tensorflow" (tf.data); the batches are the same.
         steps: in all; the learning rate falls to zero along a cosine over them.
         learning_rate: of Adam, after the warm-up.
+        b2: how slowly Adam forgets squared gradients.
+        weight_decay: of AdamW: a step shrinks matrices (not vectors) by this times its rate.
         warmup: steps of linear rise.
         clip: greatest global gradient norm.
         ema: decay of the averaged parameters.
@@ -185,14 +194,16 @@ class TrainingConfig:
         style_recogniser: the bundle whose recogniser judges the style.
         emotion_dropout: share of examples that see no emotion, for guidance against none.
         speaker_dropout: share of examples that see no speaker, drawn apart from the emotion.
+        prosody_dropout: share of examples in which a channel of the prosody is absent; in half of
+            these all three are.
         bank_share: share of examples that see a bank in place of their own emotion embedding: all
             that a conversion has. In its own a network would also hear the voice.
         speaker_share: share of examples that see the d-vector of another clip of their speaker, as
             a conversion's is of another emotion. In its own a network would also hear the emotion.
         gain_db: the recogniser hears each example louder or softer by up to this.
         masked_bands: the recogniser loses up to this many neighbouring mel bins per example.
-        compute: "float32" or "bfloat16", what the network computes in; parameters, statistics,
-            losses and updates are float32 in both.
+        compute: "float32", "bfloat16" or "auto", the faster one on this machine: what the network
+            computes in; parameters, statistics, losses and updates are float32 in all.
         accumulate: micro-batches that a step is computed in, one after the other; the update is
             that of the whole batch.
         remat: computes activations again on the way back: less memory, a third more time.
@@ -210,6 +221,8 @@ class TrainingConfig:
     reader: str = "plain"
     steps: int = 1000
     learning_rate: float = 1e-4
+    b2: float = 0.999
+    weight_decay: float = 0.0
     warmup: int = 50
     clip: float = 1.0
     ema: float = 0.999
@@ -219,6 +232,7 @@ class TrainingConfig:
     style_recogniser: str = ""
     emotion_dropout: float = 0.1
     speaker_dropout: float = 0.1
+    prosody_dropout: float = 0.15
     bank_share: float = 0.5
     speaker_share: float = 1.0
     gain_db: float = 12.0
@@ -295,19 +309,20 @@ def runs_of(trainees: Mapping[str, Mapping[str, Any]]) -> Callable[..., Any]:
     return get_config
 
 
-Config = TypeVar("Config")
-
 TRAINING_LIMITS = {
     "batch": (1, 1 << 20),
     "frames": (4, 1 << 16),
     "steps": (1, 1 << 40),
     "learning_rate": (0, 10),
+    "b2": (0, 1 - 1e-9),
+    "weight_decay": (0, 1),
     "warmup": (0, 1 << 40),
     "clip": (1e-9, 1e9),
     "ema": (0, 1),
     "seed": (0, 2**32 - 1),
     "style_weight": (0, 1e12),
     "emotion_dropout": (0, 1),
+    "prosody_dropout": (0, 1),
     "speaker_dropout": (0, 1),
     "accumulate": (1, 1 << 20),
     "bank_share": (0, 1),
@@ -320,81 +335,6 @@ TRAINING_CHOICES = {
     "crop": CROPS,
     "reader": READERS,
     "loss": ("tweedie", "score", "xt"),
-    "compute": ("float32", "bfloat16"),
+    "compute": COMPUTES,
     "parallel": ("jit", "pmap"),
 }
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """Returns the configuration as JSON-ready dictionaries and lists."""
-    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
-
-
-def from_dict(kind: type[Config], data: Any, where: str = "config") -> Config:
-    """Builds a configuration from JSON data, refusing anything it does not know.
-
-    Args:
-        kind: the dataclass to build.
-        data: what `json.load` gave.
-        where: for messages: the path of `data` within its file, or `FILE:`.
-
-    Returns:
-        The configuration; fields that `data` lacks keep their defaults.
-
-    Raises:
-        EmoconvError: an unknown field, a required one that is absent, or a value of the wrong type
-            (NaN and infinity are no numbers), by name.
-    """
-    if not isinstance(data, dict):
-        named = where.removesuffix(":")
-        raise EmoconvError(f"{named}: found {type(data).__name__}, expected an object")
-    hints = typing.get_type_hints(kind)
-    unknown = sorted(set(data) - set(hints))
-    if unknown:
-        shown = _below(where, repr(unknown[0])[1:-1][:80])  # the file's author chose it
-        raise EmoconvError(f"{shown}: unknown field, allowed are: {', '.join(hints)}")
-    for field in dataclasses.fields(typing.cast(Any, kind)):
-        optional = (field.default, field.default_factory) != (dataclasses.MISSING,) * 2
-        if field.name not in data and not optional:
-            raise EmoconvError(f"{_below(where, field.name)}: missing, a value is needed")
-    return kind(**{name: _typed(hints[name], data[name], _below(where, name)) for name in data})
-
-
-def _below(where: str, name: str) -> str:
-    """Returns the name of a field for messages: `config.mel.mels`, `config.json: mel.mels`."""
-    return f"{where} {name}" if where.endswith(":") else f"{where}.{name}"
-
-
-def _plain(value: Any) -> Any:
-    if dataclasses.is_dataclass(value):
-        return to_dict(value)
-    if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _typed(hint: Any, value: Any, where: str) -> Any:
-    """Returns `value` as the type `hint` asks for, or raises naming `where`."""
-    if dataclasses.is_dataclass(hint):
-        return from_dict(typing.cast(type, hint), value, where)
-    if isinstance(hint, types.UnionType):
-        options = typing.get_args(hint)
-        if value is None and type(None) in options:
-            return None
-        return _typed(next(kind for kind in options if kind is not type(None)), value, where)
-    if typing.get_origin(hint) is tuple:
-        if not isinstance(value, (list, tuple)):
-            raise EmoconvError(f"{where}: found {type(value).__name__}, expected a list")
-        item = typing.get_args(hint)[0]
-        return tuple(_typed(item, entry, f"{where}[{i}]") for i, entry in enumerate(value))
-    if hint is float and type(value) in (int, float):
-        if not abs(value) <= sys.float_info.max:  # NaN, infinity, an integer beyond any float
-            raise EmoconvError(f"{where}: found {value!r:.40}, expected a finite number")
-        return float(value)
-    if type(value) is not hint:
-        raise EmoconvError(
-            f"{where}: found {type(value).__name__} {value!r:.40}, expected {hint.__name__}"
-        )
-    return value

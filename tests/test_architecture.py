@@ -21,7 +21,7 @@ LAYERS = {
     name: layer
     for layer, names in enumerate(
         [
-            ("shapes", "errors", "config", "files", "__version__"),
+            ("shapes", "errors", "schema", "config", "files", "__version__"),
             ("audio", "diffusion"),
             ("models",),
             ("porting", "bundles", "checkpointing"),
@@ -35,7 +35,13 @@ LAYERS = {
 }
 PUBLIC_FACE = max(LAYERS.values()) - 1  # of the names that the package itself gives: for cli only
 # training reads pipeline's batches; a configuration refuses what it does not know with an error
-SIBLINGS = {("training", "pipeline"), ("config", "errors"), ("files", "errors")}
+SIBLINGS = {
+    ("training", "pipeline"),
+    ("config", "errors"),
+    ("config", "schema"),
+    ("schema", "errors"),
+    ("files", "errors"),
+}
 
 OWNERS = {
     "soundfile": ("audio/",),

@@ -138,6 +138,8 @@ def read_config(folder: pathlib.Path) -> BundleConfig:
     config = from_dict(BundleConfig, data, f"{path}:")
     check_limits(config, str(path))
     check_mel(config.vocoder.mel, config.mel, f"{path}: vocoder.mel", "the bundle's mel")
+    if config.score_network.prosody:  # whose comb lies on these frequencies
+        check_mel(config.mel, MelConfig(), f"{path}: mel", "a score network with prosody")
     return config
 
 

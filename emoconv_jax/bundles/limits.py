@@ -12,6 +12,7 @@ from emoconv_jax.diffusion.heads import HEADS
 from emoconv_jax.diffusion.plan import MOST_GUIDANCE
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.models.score_network import CONDITIONING
+from emoconv_jax.models.score_networks import KINDS
 from emoconv_jax.models.wav2vec2 import FEATURE_NORMS
 
 NUMBERS: dict[str, tuple[float, float]] = {
@@ -24,6 +25,8 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "diffusion.beta_1": (1e-4, 1000),
     "diffusion.start": (LEAST_START, 1),
     "diffusion.guidance": (0, MOST_GUIDANCE),
+    "score_network.layers": (0, 64),
+    "score_network.heads": (1, 64),
     "average_voice.layers": (1, 24),
     "average_voice.prenet_layers": (0, 8),
     "average_voice.prenet_dropout": (0, 1),
@@ -40,6 +43,7 @@ OTHERS = (0, 24000)  # of every other number
 WORDS = {
     "score_network.head": HEADS,
     "score_network.conditioning": CONDITIONING,
+    "score_network.kind": tuple(KINDS),
     "diffusion.latent": LATENTS,
     "wav2vec2.feature_norm": FEATURE_NORMS,
     "roles.emotion": ("recogniser", "wav2vec2"),

@@ -16,6 +16,8 @@ from emoconv_jax.models.average_voice import AverageVoiceEncoder
 from emoconv_jax.models.pooled_recogniser import recogniser_of
 from emoconv_jax.models.recogniser import Recogniser
 from emoconv_jax.models.score_network import ScoreNetwork
+from emoconv_jax.models.score_network_1d import ScoreNetwork1d
+from emoconv_jax.models.score_networks import score_network_of
 from emoconv_jax.models.speaker import SpeakerEncoder
 from emoconv_jax.models.templates import template
 from emoconv_jax.models.vocoder import Vocoder
@@ -25,6 +27,7 @@ ROLES = ("score_network", "average_voice", "recogniser")  # those that are train
 PARTS = (*ROLES, "wav2vec2", "speaker", "vocoder")
 Network = (
     ScoreNetwork
+    | ScoreNetwork1d
     | AverageVoiceEncoder
     | Recogniser
     | DimensionalRecogniser
@@ -78,7 +81,7 @@ def network_of(role: str, config: BundleConfig) -> Network:
         UsageError: an unknown role.
     """
     if role == "score_network":
-        return ScoreNetwork(config.score_network)
+        return score_network_of(config.score_network)
     if role == "average_voice":
         return AverageVoiceEncoder(config.average_voice)
     if role == "recogniser":

@@ -43,11 +43,11 @@ from typing import Any
 
 from absl import flags as absl_flags
 
+from emoconv_jax.config import COMPUTES
 from emoconv_jax.errors import EmoconvError, UsageError
 
 BUNDLE = "data/bundles/emoconv-small"
 BAR = "{desc}{percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{elapsed}, {remaining} left]"
-COMPUTES = ("float32", "bfloat16")
 
 
 def define(flags: absl_flags.FlagValues) -> None:
@@ -110,7 +110,7 @@ def _define_solver(flags: absl_flags.FlagValues) -> None:
     text(
         "compute",
         "float32",
-        "or bfloat16: faster on accelerators, a little less exact",
+        "or bfloat16, a little less exact, or auto: the faster one here",
         flag_values=flags,
     )
 

@@ -112,7 +112,8 @@ class EmotionConverter:
         Args:
             path: the bundle's folder, or "org/name" on the Hugging Face Hub.
             revision: branch, tag or commit on the Hub; None is its main branch.
-            compute: "float32", or "bfloat16" for the inside of the score network.
+            compute: "float32", "bfloat16" for the inside of the score network, or "auto", the
+                faster of the two on this machine.
 
         Returns:
             The converter.

@@ -19,7 +19,9 @@ from emoconv_jax.bundles.format import BundleConfig
 from emoconv_jax.diffusion import heads, solvers
 from emoconv_jax.diffusion.sde import MeanRevertingSDE
 from emoconv_jax.errors import UsageError
-from emoconv_jax.models.score_network import ScoreNetwork
+from emoconv_jax.models.products import compute_type
+from emoconv_jax.models.prosody_inputs import CHANNELS
+from emoconv_jax.models.score_networks import score_network_of
 from emoconv_jax.shapes import Array, Float, Int, Key
 
 DATA = "data"  # axis of the mesh that batches are divided along
@@ -48,15 +50,15 @@ class Sampler:
         Args:
             config: of the bundle.
             variables: of the network.
-            compute: "float32", or "bfloat16" for what the network computes inside; the state, the
-                scores and the steps stay float32.
+            compute: "float32", "bfloat16" for what the network computes inside, or "auto", the
+                faster one here; the state, the scores and the steps stay float32.
             devices: that a batch is divided over; None is the first CPU, or all accelerators of
                 this process.
         """
         self.sde = MeanRevertingSDE(config.diffusion.beta_0, config.diffusion.beta_1)
         self.head = config.score_network.head
-        dtype = jnp.bfloat16 if compute == "bfloat16" else None
-        self.network: Any = ScoreNetwork(config.score_network, dtype)
+        network = config.score_network
+        self.network: Any = score_network_of(network, compute_type(compute, network.kind))
         if devices is None:
             devices = jax.local_devices()
             devices = devices[:1] if devices[0].platform == "cpu" else devices
@@ -83,6 +85,8 @@ class Sampler:
         weights: Float[Any, "s k"] | Float[Any, "s k f"] | Float[Any, "s k b f"],
         keys: Key[Array, " b"],
         first_frame: Int[Any, " b"] | None = None,
+        prosody: Float[Any, "b f 3"] | None = None,
+        present: Float[Any, "b 3"] | None = None,
         *,
         solver: str,
         segments: Segments,
@@ -106,6 +110,9 @@ class Sampler:
                 for each of these where they are at different places of a file.
             keys: one per utterance.
             first_frame: number of each utterance's first frame in its file; None is 0.
+            prosody: that the target is to have, for a network that takes it: log2 F0, voicing and
+                log energy, as stored; None leaves it to the network.
+            present: 1.0 where a channel of it is given; None is all of them.
             solver: a key of `diffusion.solvers.SOLVERS`.
             segments: of the plan.
             latent: what the reverse process sets out from, "noise" or the "source" inverted.
@@ -136,6 +143,7 @@ class Sampler:
             self._placed(weights, weights_axis),
             self._placed(keys, 0),
             self._placed(first, 0),
+            self._told(prosody, present, batch),
             solver=solver,
             segments=segments,
             latent=latent,
@@ -143,6 +151,13 @@ class Sampler:
             spacing=spacing,
             on_step=on_step,
         )
+
+    def _told(self, prosody: Any, present: Any, batch: int) -> dict[str, Any]:
+        """Returns what the network is told of the target's prosody, on the devices."""
+        if prosody is None or not self.network.config.prosody:
+            return {}
+        given = np.ones((batch, CHANNELS), np.float32) if present is None else present
+        return {"prosody": self._placed(prosody, 0), "present": self._placed(given, 0)}
 
     def _placed(self, tree: Any, axis: int | None = None) -> Any:
         """Returns arrays on the devices, divided along an axis or, without one, copied to each."""
@@ -161,6 +176,7 @@ class Sampler:
         weights,
         keys,
         first_frame,
+        told,
         *,
         solver,
         segments,
@@ -169,7 +185,7 @@ class Sampler:
         spacing,
         on_step,
     ) -> Array:
-        fixed = (variables, x_source, average_voice, mask, speaker)
+        fixed = (variables, x_source, average_voice, mask, speaker, told)
         grid = solvers.time_grid(weights.shape[0], start, spacing, self.sde)
         pairs = jax.vmap(jax.random.split)(keys)
         if latent == "source":
@@ -209,6 +225,7 @@ class Sampler:
         average_voice,
         mask,
         speaker,
+        told,
         emotion_rows,
         xt,
         t,
@@ -235,6 +252,7 @@ class Sampler:
             rows(speaker),
             emotion_rows(active),
             *map(rows, reference),
+            **jax.tree.map(rows, told),
         )
         score = heads.score_from_output(self.head, self.sde, output, xt_rows, voice_rows, t_rows)
         return score.reshape(count, batch, *xt.shape[1:])

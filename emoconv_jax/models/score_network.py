@@ -1,11 +1,12 @@
 """The score network: DiffVC's U-Net on the log-mel image, conditioned on speaker and emotion.
 
-The image is `b m f c`, mel bins by frames. Its channels are the average voice, the noisy mel, and a
-vector (from time, speaker, emotion and, if configured, a reference utterance) that is the same at
-every position. With `conditioning="blocks"` (ours) that vector also joins the time embedding of
-every residual block, and the d-vector, whose norm is 1, is scaled to a root mean square of 1:
-beside emotion embeddings of norm 8 the network would otherwise hear it last. Three levels of
-residual blocks with linear attention go down to a quarter of the resolution and up again.
+The image is `b m f c`, mel bins by frames. Its channels are the average voice, the noisy mel, if
+configured the prosody (the harmonics of F0, and F0, voicing and energy as planes), and a vector
+(from time, speaker, emotion and, if configured, a reference utterance and which prosody is given)
+that is the same at every position. With `conditioning="blocks"` (ours) that vector also joins the
+time embedding of every residual block, and the d-vector, whose norm is 1, is scaled to a root mean
+square of 1: beside emotion embeddings of norm 8 the network would otherwise hear it last. Three
+levels of residual blocks with linear attention go down to a quarter of the resolution and up again.
 
 Every block takes a masked image and returns a masked one, and every statistic is taken over real
 frames, so that a mel padded further has the same result on its real frames. DiffVC's own network
@@ -35,6 +36,7 @@ from emoconv_jax.models.layers import (
     masked,
     mish,
 )
+from emoconv_jax.models.prosody_inputs import prosody_inputs
 from emoconv_jax.models.reference_block import ReferenceBlock
 from emoconv_jax.shapes import Array, Float
 
@@ -71,6 +73,8 @@ class ScoreNetwork(nn.Module):
         emotion: Float[Array, "b e"],
         reference: Float[Array, "b r m"] | None = None,
         reference_mask: Float[Array, "b r"] | None = None,
+        prosody: Float[Array, "b f 3"] | None = None,
+        present: Float[Array, "b 3"] | None = None,
     ) -> Float[Array, "b f m"]:
         """Returns the masked output of the head, in at least float32.
 
@@ -83,6 +87,8 @@ class ScoreNetwork(nn.Module):
             emotion: emotion embeddings, of width 0 for a network without.
             reference: diffused log-mel of the reference, if the network has a reference block.
             reference_mask: its real frames.
+            prosody: as stored, if the network takes it.
+            present: 1.0 where a channel of it is given.
 
         Raises:
             UsageError: the network has a reference block and no reference is given, or an unknown
@@ -103,8 +109,15 @@ class ScoreNetwork(nn.Module):
         compute = exact if self.dtype is None else self.dtype
         frames, factor = xt.shape[1], 2 ** (len(config.multipliers) - 1)
         extra = -frames % factor
+        planes, told = [average_voice, xt], []
+        if config.prosody:
+            found = prosody_inputs(prosody, present, mask, config.mels)
+            lines = (found.pitch, found.voicing, found.energy)
+            planes += [found.comb, *(jnp.broadcast_to(x[:, :, None], xt.shape) for x in lines)]
+            told = [found.present.astype(exact)]
         mask = jnp.pad(mask, ((0, 0), (0, extra)))
-        image = jnp.pad(jnp.stack([average_voice, xt], -1), ((0, 0), (0, extra), (0, 0), (0, 0)))
+        image = jnp.stack([plane.astype(exact) for plane in planes], -1)
+        image = jnp.pad(image, ((0, 0), (0, extra), (0, 0), (0, 0)))
         image = masked(image.transpose(0, 2, 1, 3).astype(compute), mask)
 
         sinusoid = sinusoidal_embedding(t.astype(exact), config.width)
@@ -115,7 +128,7 @@ class ScoreNetwork(nn.Module):
             block = ReferenceBlock(config.condition_width, name="ref_block")
             parts.append(block(reference.astype(compute), reference_mask, time))
         gain = math.sqrt(speaker.shape[-1]) if in_blocks else 1.0
-        parts += [gain * speaker.astype(exact), emotion.astype(exact)]
+        parts += [gain * speaker.astype(exact), emotion.astype(exact), *told]
         condition = jnp.concatenate(parts, axis=-1)
         condition = Linear(4 * config.condition_width, name="cond_block_0")(condition)
         condition = Linear(config.condition_width, name="cond_block_2")(mish(condition))
@@ -132,7 +145,7 @@ class ScoreNetwork(nn.Module):
         mask: Float[Array, "b f"],
         time: Float[Array, "b c"],
     ) -> Float[Array, "b m f 1"]:
-        """Returns the head's output for the masked two-channel image."""
+        """Returns the head's output for the masked image of few channels."""
         config = self.config
         resnet, attention, block = ResnetBlock, LinearAttention, Block
         if self.remat:

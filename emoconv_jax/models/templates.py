@@ -13,6 +13,7 @@ from emoconv_jax.errors import EmoconvError
 from emoconv_jax.models.average_voice import AverageVoiceEncoder
 from emoconv_jax.models.recogniser import Recogniser
 from emoconv_jax.models.score_network import ScoreNetwork
+from emoconv_jax.models.score_network_1d import ScoreNetwork1d
 from emoconv_jax.models.speaker import PARTIAL_FRAMES, SpeakerEncoder
 from emoconv_jax.models.vocoder import Vocoder
 from emoconv_jax.models.wav2vec2 import DimensionalRecogniser, check_wav2vec2, least_samples
@@ -49,7 +50,7 @@ def _example(network: nn.Module) -> tuple[Any, ...]:
         return jax.ShapeDtypeStruct(shape, jnp.float32)
 
     match network:
-        case ScoreNetwork(config=sizes):
+        case ScoreNetwork(config=sizes) | ScoreNetwork1d(config=sizes):
             mel = of(1, FRAMES, sizes.mels)
             return mel, mel, of(1, FRAMES), of(1), of(1, sizes.speaker), of(1, sizes.emotion)
         case AverageVoiceEncoder(config=sizes) | Recogniser(config=sizes):

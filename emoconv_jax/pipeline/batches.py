@@ -35,6 +35,7 @@ class Batch(NamedTuple):
         emotion: embeddings of the recogniser, or of the banks.
         emotion_label: index into the vocabulary, -1 unknown.
         arousal_label: 1..7, -1 unknown.
+        prosody: log2 F0, voicing and log energy, as they are stored.
     """
 
     mel: Float[np.ndarray, "b f m"]
@@ -45,6 +46,7 @@ class Batch(NamedTuple):
     emotion: Float[np.ndarray, "b e"] | None = None
     emotion_label: Int[np.ndarray, " b"] | None = None
     arousal_label: Float[np.ndarray, " b"] | None = None
+    prosody: Float[np.ndarray, "b f 3"] | None = None
 
 
 class Stretches(NamedTuple):
@@ -81,6 +83,7 @@ class Batches:
         banks: Banks | None = None,
         bank_share: float = 0.0,
         speaker_share: float = 0.0,
+        prosody: bool = False,
         host: int = 0,
         hosts: int = 1,
     ):
@@ -99,6 +102,7 @@ class Batches:
             bank_share: how often it does, 0 to 1.
             speaker_share: how often an utterance sees the d-vector of another one of its speaker's
                 in the selection, 0 to 1.
+            prosody: whether a score network reads the prosody.
             host: which slice this process reads.
             hosts: how many processes share a batch.
 
@@ -110,6 +114,7 @@ class Batches:
         self.store, self.selection, self.trainee = store, selection, trainee
         self.batch, self.seed = batch, seed
         self.banks, self.bank_share, self.speaker_share = banks, bank_share, speaker_share
+        self.prosody = prosody
         self._clips = _by_speaker(store, selection) if speaker_share else {}
         self.part = range(batch * host // hosts, batch * (host + 1) // hosts)
         self._lengths = np.array([store.utterances[i].frames for i in selection], dtype=np.int64)
@@ -184,6 +189,7 @@ class Batches:
             average_voice=self._stack("average_voice", stretches, 0.0),
             speaker=self._speakers(indices, stretches.draws),
             emotion=self._emotions(indices, stretches.draws[:, BANK]),
+            prosody=self._stack("prosody", stretches, 0.0) if self.prosody else None,
         )
 
     def __iter__(self) -> Iterator[Batch]:

@@ -6,6 +6,8 @@
     shards/00000/phones.i1         [frames]      index into `phones.PHONES`; from len(PHONES) on, a
                                                  unit of `pipeline.units`; -1 where not aligned
     shards/00000/average_voice.f16 [frames, 80]  Y of the trained average-voice encoder
+    shards/00000/prosody.f32       [frames, 3]   log2 F0 in Hz through voiceless frames (0 where
+                                                 nothing is voiced), voicing, log energy
     targets.f32                    [phones + units, 80]  the average-voice target of each
     speaker.f32                    [utterances, 256]     d-vector
     emotion.f32                    [utterances, 256]     embedding of the trained recogniser
@@ -39,6 +41,7 @@ ARRAYS = {
     "mel": ("mel.f16", np.float16, "frame", "mel"),
     "phones": ("phones.i1", np.int8, "frame", "number"),
     "average_voice": ("average_voice.f16", np.float16, "frame", "mel"),
+    "prosody": ("prosody.f32", np.float32, "frame", "prosody"),
     "targets": ("targets.f32", np.float32, "phone", "mel"),
     "speaker": ("speaker.f32", np.float32, "utterance", "embedding"),
     "emotion": ("emotion.f32", np.float32, "utterance", "embedding"),
@@ -208,6 +211,7 @@ class FeatureStore:
         widths = {
             "mel": self.mel_config.mels,
             "number": 1,
+            "prosody": 3,
             "embedding": size // item // max(rows, 1),
         }
         width = widths[kind]

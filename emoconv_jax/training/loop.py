@@ -167,10 +167,11 @@ def announcement(config: TrainingConfig, parallel: Parallel) -> str:
     kinds = collections.Counter(device.device_kind for device in parallel.devices)
     where = " and ".join(f"{count} x {kind}" for kind, count in kinds.items())
     at_most = "at most " if config.crop == "whole" else ""
+    computes = np.dtype(getattr(parallel.trainee.network, "dtype", None) or np.float32).name
     return (
         f"{config.trainee}: {parameters / 1e6:.2f} M parameters, planned {config.steps} steps of "
         f"{config.batch} = {config.steps * config.batch} examples of {at_most}{config.frames} "
-        f"frames, in {config.compute} by {config.parallel} on {where}"
+        f"frames, in {computes} by {config.parallel} on {where}"
     )
 
 

@@ -94,6 +94,7 @@ def training_batches(config: TrainingConfig, store: FeatureStore, selection: np.
         banks=banks_of(store) if bank_share else None,
         bank_share=bank_share,
         speaker_share=config.speaker_share if reads_both else 0.0,
+        prosody=reads_both and bool(config.network.get("prosody")),
         host=jax.process_index(),
         hosts=jax.process_count(),
     )

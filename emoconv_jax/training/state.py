@@ -45,7 +45,7 @@ def schedule_of(config: TrainingConfig) -> optax.Schedule:
 
 
 def make_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
-    """Returns Adam behind global-norm clipping, at the rates of `schedule_of`.
+    """Returns Adam, or AdamW, behind global-norm clipping, at the rates of `schedule_of`.
 
     Args:
         config: of the run.
@@ -53,7 +53,16 @@ def make_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
     Returns:
         The optax transformation.
     """
-    return optax.chain(optax.clip_by_global_norm(config.clip), optax.adam(schedule_of(config)))
+    rate = schedule_of(config)
+    adam = optax.adam(rate, b2=config.b2)
+    if config.weight_decay:  # apart, so that a run without keeps the state that it was saved with
+        adam = optax.adamw(rate, b2=config.b2, weight_decay=config.weight_decay, mask=_matrices)
+    return optax.chain(optax.clip_by_global_norm(config.clip), adam)
+
+
+def _matrices(params: Any) -> Any:
+    """Returns which parameters decay: not biases, and not the scales of normalisations."""
+    return jax.tree.map(lambda leaf: leaf.ndim >= 2, params)
 
 
 def init_state(params: Any, optimizer: optax.GradientTransformation) -> TrainState:

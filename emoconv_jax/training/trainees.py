@@ -33,13 +33,16 @@ from emoconv_jax.diffusion.sde import MeanRevertingSDE
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.models.average_voice import AverageVoiceEncoder
 from emoconv_jax.models.pooled_recogniser import recogniser_of
+from emoconv_jax.models.products import compute_type
+from emoconv_jax.models.prosody_inputs import CHANNELS
 from emoconv_jax.models.recogniser import pooled_mask
-from emoconv_jax.models.score_network import ScoreNetwork
+from emoconv_jax.models.score_networks import score_network_of
 from emoconv_jax.pipeline.batches import Batch
 from emoconv_jax.shapes import Array, Key
 from emoconv_jax.training.augmentation import augment
 
 TIME_BANDS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of diffusion time; the loss is watched in each
+PROSODY_DRAW = 1  # apart from the other draws of an example, which so stay what they were
 TIME_MARGIN = 1e-5  # t ~ U[margin, 1 - margin], DiffVC's code
 AROUSAL_WEIGHT = 0.5  # squared arousal points are about twice a cross entropy over 8 classes
 Terms = dict[str, tuple[Array, Array]]
@@ -158,7 +161,8 @@ class ScoreNetworkTrainee:
         """Args: config: of the run."""
         self.config = config
         self.network_config: Any = from_dict(ScoreNetworkConfig, config.network, "network")
-        self.network: Any = ScoreNetwork(self.network_config, *_running(config))
+        running = _running(config, self.network_config.kind)
+        self.network: Any = score_network_of(self.network_config, *running)
         schedule = DiffusionConfig()
         self.sde = MeanRevertingSDE(schedule.beta_0, schedule.beta_1)
         self.weights: Mapping[str, float] = {"score": 1.0, "reconstruction": 1.0}
@@ -192,11 +196,16 @@ class ScoreNetworkTrainee:
         average_voice = jnp.asarray(batch.average_voice)
         speaker, emotion = jnp.asarray(batch.speaker), jnp.asarray(batch.emotion)
         t, noise, heard = jax.vmap(lambda key: self._draw(key, x0.shape[1:]))(keys)
+        told: dict[str, Array] = {}
+        if batch.prosody is not None:
+            told = {"prosody": jnp.asarray(batch.prosody), "present": jnp.ones((len(t), CHANNELS))}
         if training:
             emotion, speaker = emotion * heard[:, 0, None], speaker * heard[:, 1, None]
+            if told:
+                told["present"] = jax.vmap(self._present)(keys)
         xt = losses.perturb(self.sde, x0, average_voice, noise, t)
         output = self.network.apply(
-            {"params": params}, xt, average_voice, mask, t, speaker, emotion
+            {"params": params}, xt, average_voice, mask, t, speaker, emotion, **told
         )
         drawn = (self.network_config.head, self.sde, output)
 
@@ -238,10 +247,23 @@ class ScoreNetworkTrainee:
         heard = jnp.stack([emotion, speaker]).astype(t.dtype)
         return t, jax.random.normal(noise_key, shape), heard
 
+    def _present(self, key: Array) -> Array:
+        """Returns which channels of the prosody an example sees.
 
-def _running(config: TrainingConfig) -> tuple[Any, bool]:
+        Each is absent in a share d of the examples: all of them in d / 2, as at a conversion
+        without, and otherwise each on its own with p, (1 - d / 2) (1 - p) = 1 - d.
+        """
+        dropout = self.config.prosody_dropout
+        all_key, each_key = jax.random.split(jax.random.fold_in(key, PROSODY_DRAW))
+        some = jax.random.bernoulli(all_key, 1.0 - dropout / 2)
+        kept = (1.0 - dropout) / (1.0 - dropout / 2)
+        each = jax.random.bernoulli(each_key, kept, (CHANNELS,))
+        return (some & each).astype(jnp.float32)
+
+
+def _running(config: TrainingConfig, kind: str = "") -> tuple[Any, bool]:
     """Returns how a network is run, the attributes behind its configuration: type and remat."""
-    return (jnp.bfloat16 if config.compute == "bfloat16" else None), config.remat
+    return compute_type(config.compute, kind), config.remat
 
 
 def parameter_count(params: Any) -> int:

@@ -72,6 +72,14 @@ def test_sizes_that_make_no_network_are_refused_in_one_line(tiny, role, field, v
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(("field", "value"), [("heads", 3), ("heads", 0), ("width", 0)])
+def test_sizes_of_no_network_over_frames_are_refused_too(tiny, field, value):
+    over_frames = {"kind": "unet1d", "heads": 2, field: value}
+    changed = dataclasses.replace(tiny.score_network, **over_frames)
+    with pytest.raises(EmoconvError, match="tiny: score_network has impossible sizes: "):
+        template_of("score_network", dataclasses.replace(tiny, score_network=changed))
+
+
 def test_a_wav2vec2_of_long_windows_asks_for_no_memory(tiny):
     """A first layer of 24 000 samples and a second over as many of its frames: 576 million."""
     sizes = dataclasses.replace(

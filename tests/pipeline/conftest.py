@@ -40,6 +40,7 @@ def numbered(tmp_path) -> FeatureStore:
     phones = place % len(PHONES)
     write_array(folder, "mel", mel)
     write_array(folder, "average_voice", -mel)
+    write_array(folder, "prosody", np.stack([owner, place, -owner], -1))
     write_array(folder, "phones", phones)
     write_array(folder, "targets", np.tile(np.arange(len(PHONES))[:, None], (1, 80)))
     write_array(folder, "speaker", np.tile(np.arange(10.0)[:, None], (1, 256)))

@@ -247,3 +247,13 @@ def test_the_d_vector_is_of_another_clip_of_the_speaker_as_often_as_was_asked(nu
         assert abs(of_others - expected) < 0.2  # standard deviation .05
         if share == 1.0:  # none of them is left out
             assert not others[i] or set(counted) == set(others[i])
+
+
+def test_prosody_is_that_of_the_same_frames_and_read_where_it_is_asked_for(numbered):
+    for crop in CROPS:
+        batch = batches(numbered, crop=crop, prosody=True).at(3)
+        real = batch.mask[:, :, None]
+        expected = np.stack([batch.mel[..., 0], batch.mel[..., 1], -batch.mel[..., 0]], -1)
+        np.testing.assert_array_equal(batch.prosody, np.where(real, expected, 0.0))
+    assert batches(numbered).at(3).prosody is None
+    assert batches(numbered, "recogniser", prosody=True).at(3).prosody is None

@@ -32,6 +32,14 @@ TINY = {
     },
     "score_network": {"width": 8, "groups": 4, "condition_width": 8, "multipliers": (1,)},
 }
+OVER_FRAMES = {
+    "kind": "unet1d",
+    "prosody": True,
+    "width": 16,
+    "condition_width": 16,
+    "layers": 1,
+    "heads": 2,
+}
 TRAINEES = list(TINY)
 
 
@@ -55,6 +63,8 @@ def make_store(folder: pathlib.Path) -> FeatureStore:
     write_array(folder, "speaker", generator.normal(size=(count, 256)) / 16)
     write_array(folder, "targets", generator.normal(-5, 1, (len(PHONES), 80)))
     write_array(folder, "average_voice", generator.normal(-5, 1, (total, 80)))
+    tracked = [generator.uniform(6, 9, total), generator.uniform(0, 1, total)]
+    write_array(folder, "prosody", np.stack([*tracked, generator.normal(-4, 1, total)], -1))
     write_array(folder, "emotion", generator.normal(size=(count, 256)))
     write_array(folder, "arousal", generator.uniform(1, 7, count))
     write_index(folder, MelConfig(), utterances, [total])

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from runs import TINY, settings
+from runs import OVER_FRAMES, TINY, settings
 
 from emoconv_jax.config import TrainingConfig
 from emoconv_jax.pipeline.batches import Batch
@@ -58,6 +58,19 @@ def test_the_score_network_learns_a_batch_with_its_noise_tenfold(store):
         bank_share=0.0,
         speaker_share=0.0,
     )
+    losses = (metrics["score"] for _, _, metrics in learn(config, store))
+    first = next(losses)
+    assert any(loss < first / 10 for loss in losses)
+
+
+def test_the_score_network_over_frames_learns_a_batch_with_its_noise_tenfold(store):
+    """Its width is at least the 16 frames of the batch, whose noise it must tell apart."""
+    config = settings("score_network", batch=2, frames=8, steps=300, learning_rate=5e-3)
+    own = {"bank_share": 0.0, "speaker_share": 0.0, "prosody_dropout": 0.0}
+    heard = {"emotion_dropout": 0.0, "speaker_dropout": 0.0}
+    adam = {"b2": 0.98, "weight_decay": 0.01}
+    network = OVER_FRAMES | {"width": 32}
+    config = dataclasses.replace(config, network=network, **own, **heard, **adam)
     losses = (metrics["score"] for _, _, metrics in learn(config, store))
     first = next(losses)
     assert any(loss < first / 10 for loss in losses)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from runs import drawn, settings
+from runs import OVER_FRAMES, drawn, settings
 
 from emoconv_jax.errors import UsageError
 from emoconv_jax.training.parallel import Parallel
@@ -26,6 +26,7 @@ CASES = {  # the style's loss is Tweedie's with one more term
     "tweedie": {"trainee": "score_network", "loss": "tweedie"},
     "xt": {"trainee": "score_network", "loss": "xt"},
     "style": {"trainee": "score_network", "loss": "tweedie", "style_weight": 10.0},
+    "prosody": {"trainee": "score_network", "network": OVER_FRAMES},
 }
 ONE = "jit on one device"
 WAYS = {  # devices, changes of the configuration
@@ -70,7 +71,7 @@ def every_step(config, store, dtype, ways) -> dict[str, tuple[dict, dict]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["recogniser", "average_voice", "score", "xt", "style"])
+@pytest.mark.parametrize("case", ["recogniser", "average_voice", "score", "xt", "style", "prosody"])
 def test_every_way_gives_the_same_update_in_float64(store, bundle_folder, case):
     judge = {"style_recogniser": str(bundle_folder)} if case == "style" else {}
     config = settings(**CASES[case], **judge, batch=BATCH, frames=32)
