@@ -18,6 +18,7 @@ CONVERT = [
     "webrtcvad-wheels>=2.0.11",
     "matplotlib>=3.8",
     "tqdm>=4.66",
+    "pyworld-prebuilt>=0.3.6",
 ]
 TRAIN = [
     "jax>=0.9",  # the time limit of a shutdown of many hosts
@@ -46,7 +47,7 @@ DNSMOS = ["speechmos>=0.0.1.1", "onnxruntime>=1.17", "requests"]
 # data/kokoro: the model's graph, what runs it, letters to phones; npm fetches its voices
 KOKORO = ["onnx>=1.16", "onnxruntime>=1.17", "hibari-tts>=0.2.1,<0.3"]
 BENCH = ["torch>=2.6", "transformers>=4.50", *DNSMOS]
-EVALUATE = ["faster-whisper>=1.1", "transformers>=4.50", "pyworld-prebuilt>=0.3.6", *DNSMOS]
+EVALUATE = ["faster-whisper>=1.1", "transformers>=4.50", *DNSMOS]
 ALL = TRAIN + CORPORA + TENSORFLOW + BEAM + HUB + LOUDNESS + BENCH + EVALUATE + KOKORO
 DEV = [
     "pytest>=8",

@@ -1,9 +1,11 @@
-"""The second recogniser: another make, trained on other speakers; it judges, never conditions.
+"""A second recogniser of log-mels: another make, other speakers; for `--what ablation`.
 
     emoconv train --config=configs/judge.py:recogniser --features=F --workdir=runs/judge
     emoconv export runs/judge --features F --out judge
     emoconv evaluate --what recognisers --bundle judge --split a,validation ...
-    emoconv evaluate --second judge ...
+    emoconv evaluate --what ablation --second judge ...
+
+Recordings are judged by data/bundles/emoconv-judge, which names twice as many emotions.
 
 F is from `emoconv prepare RAVDESS NEMO SYNTHETIC --out F`. Split b alone, which no conditioning
 recogniser hears; the network is `models/pooled_recogniser.py`, blind to the level of a clip. Seven

@@ -2,11 +2,14 @@
 
     emoconv train --config=configs/small.py:recogniser    --features=F --workdir=runs/emotion
     emoconv train --config=configs/small.py:average_voice --features=F --workdir=runs/voice
+    emoconv train --config=configs/small.py:whisper_emotion --features=F --workdir=runs/emotion
+    emoconv train --config=configs/small.py:whisper_average_voice --features=F --workdir=runs/voice
     emoconv train --config=configs/small.py:score_network --features=F --workdir=runs/score
 
-F is from `emoconv prepare RAVDESS NEMO SYNTHETIC --out F`; what comes between the commands is in
-configs/base.py. Source `launch/cpu.env` first: memory-bound work is then 3 to 5 times faster. The
-score network works over frames and hears prosody; configs/small2d.py has the one on the mel image.
+F is from `emoconv prepare RAVDESS NEMO SYNTHETIC KOKORO --whisper --out F`: the first two read its
+mels, the next two, which may take their place, Whisper's states. What comes between the commands is
+in configs/base.py. Source `launch/cpu.env` first: memory-bound work is then 3 to 5 times faster.
+The score network works over frames and hears prosody; configs/small2d.py has one on the mel image.
 
 Cost, measured on cores that other work shared: the recogniser 57 600 examples at 22 to 35 a second
 on one core, 48 minutes; the average voice 16 608 at 2.7 to 9.
@@ -37,6 +40,8 @@ TRAINEES = {
         "warmup": 100,
         "ema": 0.995,
     },
+    "whisper_emotion": ON_CPU | {"batch": 64, "steps": 800, "warmup": 50, "ema": 0.998},
+    "whisper_average_voice": ON_CPU | {"batch": 16, "steps": 3000, "warmup": 100, "ema": 0.998},
     "score_network": {
         "network": {"kind": "unet1d", "prosody": True, "condition_width": 256},
         "compute": "auto",

@@ -22,7 +22,14 @@ EMOTIONS = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "s
 AROUSAL_LOW, AROUSAL_HIGH = 1.0, 7.0  # the papers' scale: 1 calm .. 7 excited
 TRAINING_SPLITS = ("a", "b", "train")  # whose voices a model has heard
 LATENTS = ("noise", "source")
-TRAINEES = ("recogniser", "average_voice", "score_network")
+TRAINEES = (
+    "recogniser",
+    "average_voice",
+    "whisper_emotion",
+    "whisper_average_voice",
+    "score_network",
+)
+TARGETS = ("phones", "parallel")
 COMPUTES = ("auto", "float32", "bfloat16")
 CROPS, READERS = ("random", "whole"), ("plain", "tensorflow")
 LEAST_START = 0.001  # far below this diffusion time, float32 has no sigma left
@@ -45,13 +52,14 @@ class MelConfig:
 class DiffusionConfig:
     """The noise schedule beta_t = beta_0 + t (beta_1 - beta_0).
 
-    The rest is how a conversion runs unless the user says otherwise: `latent`, from "noise" or from
-    the "source" inverted; `start`, from which time; `guidance`, how far beyond the emotion.
+    The rest is how a conversion runs by default: `latent`, from "noise" or the "source" inverted,
+    `latent_noise` of it drawn anew; `start`, from which time; `guidance`, how far beyond.
     """
 
     beta_0: float = 0.05
     beta_1: float = 20.0
     latent: str = "noise"
+    latent_noise: float = 0.0
     start: float = 1.0
     guidance: float = 1.0
 
@@ -168,11 +176,46 @@ class Wav2Vec2Config:
 
 
 @dataclasses.dataclass(frozen=True)
+class WhisperAverageVoiceConfig:
+    """The average voice from Whisper's frames, and the phones; the defaults are of Whisper base.
+
+    `encoder` is the fingerprint of the Whisper whose hidden `states`, of `hidden` numbers each, it
+    was trained on; a run has none, export writes it.
+    """
+
+    encoder: str = ""
+    states: tuple[int, ...] = (4, 6)
+    hidden: int = 512
+    channels: int = 256
+    kernel: int = 5
+    dilations: tuple[int, ...] = (1, 1, 1)
+    dropout: float = 0.1
+    mels: int = 80
+    phones: int = 40
+
+
+@dataclasses.dataclass(frozen=True)
+class WhisperEmotionConfig:
+    """Emotion and arousal from Whisper's states pooled over an utterance; defaults as above.
+
+    Of the `pooled` states, each a mean and a deviation, it reads `states`.
+    """
+
+    encoder: str = ""
+    states: tuple[int, ...] = (2, 3, 4)
+    pooled: int = 7
+    hidden: int = 512
+    embedding: int = 128
+    dropout: float = 0.5
+    emotions: tuple[str, ...] = EMOTIONS
+
+
+@dataclasses.dataclass(frozen=True)
 class TrainingConfig:
     """One training run.
 
     Attributes:
-        trainee: "recogniser", "average_voice" or "score_network".
+        trainee: one of TRAINEES.
         network: fields of the trainee's configuration; those not named have its defaults.
         splits: whose utterances train: `a` of all corpora, `ravdess/a` of one.
         validation: the split that is only watched.
@@ -189,6 +232,10 @@ class TrainingConfig:
         clip: greatest global gradient norm.
         ema: decay of the averaged parameters.
         seed: of initial parameters, order, crops and every draw of the step.
+        target: of an average voice: "phones", what each phone sounds like on average, or
+            "parallel", the mean of the same sentence over other voices.
+        phone_weight: of the phones' cross entropy beside the squared error of an average voice.
+        label_smoothing: share of a label that a head on Whisper sees spread over all classes.
         loss: "tweedie" (L_s + lambda_t L_m(X0_hat)), "score" (L_s) or "xt" (L_s + L_m(X_t)).
         style_weight: of EmoMix's style loss, 0 for none; weighted, it should begin at L_s / 10.
         style_recogniser: the bundle whose recogniser judges the style.
@@ -198,6 +245,7 @@ class TrainingConfig:
             these all three are.
         bank_share: share of examples that see a bank in place of their own emotion embedding: all
             that a conversion has. In its own a network would also hear the voice.
+        bank_rule: "local" or "paper", how those of arousal are made; see `bundles.banks`.
         speaker_share: share of examples that see the d-vector of another clip of their speaker, as
             a conversion's is of another emotion. In its own a network would also hear the emotion.
         gain_db: the recogniser hears each example louder or softer by up to this.
@@ -227,6 +275,9 @@ class TrainingConfig:
     clip: float = 1.0
     ema: float = 0.999
     seed: int = 0
+    target: str = "phones"
+    phone_weight: float = 0.2
+    label_smoothing: float = 0.1
     loss: str = "tweedie"
     style_weight: float = 0.0
     style_recogniser: str = ""
@@ -234,6 +285,7 @@ class TrainingConfig:
     speaker_dropout: float = 0.1
     prosody_dropout: float = 0.15
     bank_share: float = 0.5
+    bank_rule: str = "local"
     speaker_share: float = 1.0
     gain_db: float = 12.0
     masked_bands: int = 12
@@ -268,12 +320,16 @@ class TrainingConfig:
 NETWORKS = {
     "recogniser": RecogniserConfig,
     "average_voice": AverageVoiceConfig,
+    "whisper_emotion": WhisperEmotionConfig,
+    "whisper_average_voice": WhisperAverageVoiceConfig,
     "score_network": ScoreNetworkConfig,
 }
 # What a run sets out from where its file in configs/ says nothing else; configs/base.py says why.
 BASE: dict[str, dict[str, Any]] = {
     "recogniser": {"splits": ("a",), "batch": 40, "frames": 258, "steps": 20_000},
     "average_voice": {"batch": 128, "steps": 40_000, "learning_rate": 5e-4},
+    "whisper_emotion": {"splits": ("a",), "batch": 64, "steps": 4000, "learning_rate": 1e-3},
+    "whisper_average_voice": {"target": "parallel", "steps": 10_000, "learning_rate": 1e-3},
     "score_network": {
         "network": {"conditioning": "blocks"},
         "batch": 32,
@@ -320,6 +376,8 @@ TRAINING_LIMITS = {
     "clip": (1e-9, 1e9),
     "ema": (0, 1),
     "seed": (0, 2**32 - 1),
+    "phone_weight": (0, 1e12),
+    "label_smoothing": (0, 1),
     "style_weight": (0, 1e12),
     "emotion_dropout": (0, 1),
     "prosody_dropout": (0, 1),
@@ -333,8 +391,10 @@ TRAINING_LIMITS = {
 TRAINING_CHOICES = {
     "trainee": TRAINEES,
     "crop": CROPS,
+    "target": TARGETS,
     "reader": READERS,
     "loss": ("tweedie", "score", "xt"),
     "compute": COMPUTES,
     "parallel": ("jit", "pmap"),
+    "bank_rule": ("local", "paper"),
 }

@@ -16,6 +16,6 @@ A mask is 1.0 on real frames and 0.0 on padding, shape `b f`. `t` is diffusion t
 (0 = data, 1 = noise) and nothing else.
 """
 
-from jaxtyping import Array, Float, Int, Key, Shaped
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
-__all__ = ["Array", "Float", "Int", "Key", "Shaped"]
+__all__ = ["Array", "Bool", "Float", "Int", "Key", "Shaped"]

@@ -3,8 +3,13 @@
 import librosa
 import numpy as np
 
+from emoconv_jax.audio.mel import periodic_hann
+from emoconv_jax.audio.pitch import frame_f0
 from emoconv_jax.audio.resampling import resample
+from emoconv_jax.config import MelConfig
 from emoconv_jax.shapes import Float
+
+LEAST_RMS = 1e-5
 
 LOWEST_F0_HZ, HIGHEST_F0_HZ = 65.0, 650.0  # a low male voice to a shouting woman's
 
@@ -18,6 +23,58 @@ _LEVEL_WINDOW_S = 0.025
 _ABSOLUTE_GATE_DB = -70.0  # ITU-R BS.1770-4, 5.6
 _RELATIVE_GATE_DB = -15.9  # ITU-T P.56, the margin between active level and threshold
 _HIGHEST_PEAK = 0.99
+_BLOCK_FRAMES = 4096  # bounds the memory of long recordings
+
+
+def prosody(
+    audio: Float[np.ndarray, " n"], sample_rate_hz: int, config: MelConfig
+) -> Float[np.ndarray, "f 3"]:
+    """Returns pitch, voicing and energy of each frame of the log-mel.
+
+    Args:
+        audio: the waveform, full scale 1.
+        sample_rate_hz: of it; another than the mel's is resampled.
+        config: of the mel.
+
+    Returns:
+        float32, f = n // hop frames, each centred as the mel's on the middle of its hop: log2 of F0
+        in Hz, on straight lines through what is voiceless and held at the ends, 0 throughout where
+        nothing is voiced; voicing, 0 or 1; and ln of the RMS amplitude under the mel's window,
+        ln(1e-5) at least.
+    """
+    sound = resample(audio, sample_rate_hz, config.sample_rate_hz)
+    f0_hz = frame_f0(sound, config.sample_rate_hz, config.hop_samples)
+    energy = _log_energy(sound, config)
+    return np.stack([_interpolated(f0_hz), f0_hz > 0, energy], axis=1).astype(np.float32)
+
+
+def _interpolated(f0_hz: Float[np.ndarray, " f"]) -> Float[np.ndarray, " f"]:
+    """Returns log2 of F0 with the gaps filled; zeros where all of it is one."""
+    voiced = np.flatnonzero(f0_hz)
+    if not voiced.size:
+        return np.zeros(len(f0_hz))
+    return np.interp(np.arange(len(f0_hz)), voiced, np.log2(f0_hz[voiced]))
+
+
+def _log_energy(audio: Float[np.ndarray, " n"], config: MelConfig) -> Float[np.ndarray, " f"]:
+    fft, hop = config.fft_samples, config.hop_samples
+    frames = len(audio) // hop
+    if not frames:
+        return np.zeros(0)
+    before = (fft - hop) // 2
+    power = np.pad(np.square(audio[: frames * hop], dtype=np.float64), before)
+    hann = periodic_hann(fft).astype(np.float64)
+    # as the spectrum has it; what lies beyond the ends does not count
+    weights = np.square(hann)
+    windows = np.lib.stride_tricks.sliding_window_view(power, fft)[::hop]
+    inside = np.lib.stride_tricks.sliding_window_view(
+        np.pad(np.ones(frames * hop, np.float64), before), fft
+    )[::hop]
+    mean = [
+        (windows[i : i + _BLOCK_FRAMES] @ weights) / (inside[i : i + _BLOCK_FRAMES] @ weights)
+        for i in range(0, frames, _BLOCK_FRAMES)
+    ]
+    return np.log(np.maximum(np.sqrt(np.concatenate(mean)), LEAST_RMS))
 
 
 def f0_track(

@@ -32,7 +32,8 @@ from emoconv_jax.errors import EmoconvError
 from emoconv_jax.inference.batching import Job, Stretch, sample_batch
 from emoconv_jax.inference.converter import EmotionConverter
 from emoconv_jax.inference.encoders import log_floor
-from emoconv_jax.inference.request import Request, resolve
+from emoconv_jax.inference.request import Request
+from emoconv_jax.inference.resolved import resolve
 from emoconv_jax.shapes import Float
 
 SECTIONS = ("speed", "plans", "memory", "batches")
@@ -170,7 +171,8 @@ def plans(converter: EmotionConverter, settings: Settings) -> list[dict[str, Any
     rate_hz = converter.config.mel.sample_rate_hz
     audio, mel = settings.audio, log_mel(settings.audio, converter.config.mel)
     own = converter.emotion.hear(audio, rate_hz).embedding
-    stretch = Stretch(mel, converter.average_voice(mel), converter.speaker(audio, rate_hz), own)
+    voice = converter.average_voice(mel, audio)
+    stretch = Stretch(mel, voice, converter.speaker(audio, rate_hz), own)
     kinds = {
         "single": {"mix": {"happy": 1.0}},
         "emomix": {"mix": {"happy": 1.0}, "base": "neutral", "strength": 0.5},

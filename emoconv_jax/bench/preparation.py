@@ -10,7 +10,7 @@ import time
 
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.pipeline.extraction import FAILED, Item, Settings, Task, extract, warm_up
-from emoconv_jax.pipeline.prepare import plan_tasks
+from emoconv_jax.pipeline.plan import plan_tasks
 from emoconv_jax.pipeline.shard_runner import map_shards, peak_bytes, tick
 
 

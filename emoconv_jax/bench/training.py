@@ -29,7 +29,6 @@ from emoconv_jax.config import (
     AROUSAL_HIGH,
     AROUSAL_LOW,
     MelConfig,
-    RecogniserConfig,
     TrainingConfig,
     to_dict,
 )
@@ -40,7 +39,7 @@ from emoconv_jax.training.goodput import peak_flops
 from emoconv_jax.training.loop import IN_FLIGHT
 from emoconv_jax.training.parallel import Parallel
 from emoconv_jax.training.state import make_optimizer
-from emoconv_jax.training.trainees import make_trainee, parameter_count
+from emoconv_jax.training.trainees import blank_statistics, make_trainee, parameter_count
 
 COMPUTES = ("bfloat16", "float32")  # in this order, since a peak of memory never falls
 BATCHES = 4  # that take turns
@@ -219,7 +218,8 @@ def made_up_batches(config: TrainingConfig, network: Any, count: int = BATCHES) 
     floor, examples = math.log(MelConfig().floor), config.batch
 
     def mel() -> np.ndarray:
-        noise = generator.normal(-5.0, 2.0, (examples, config.frames, network.mels))
+        mels = getattr(network, "mels", MelConfig().mels)
+        noise = generator.normal(-5.0, 2.0, (examples, config.frames, mels))
         return np.maximum(noise, floor).astype(np.float32)
 
     def vectors(width: int) -> np.ndarray:
@@ -231,15 +231,25 @@ def made_up_batches(config: TrainingConfig, network: Any, count: int = BATCHES) 
             mask=np.ones((examples, config.frames), np.float32),
             index=np.arange(examples, dtype=np.int32),
         )
-        if config.trainee == "recogniser":
+        if config.trainee in ("recogniser", "whisper_emotion"):
             labels = generator.integers(0, len(network.emotions), examples)
             arousal = generator.uniform(AROUSAL_LOW, AROUSAL_HIGH, examples)
-            return batch._replace(
+            batch = batch._replace(
                 emotion_label=labels.astype(np.int32), arousal_label=arousal.astype(np.float32)
             )
+            if config.trainee == "recogniser":
+                return batch
+            return batch._replace(pooled=vectors(network.pooled * 2 * network.hidden))
         batch = batch._replace(average_voice=mel())
         if config.trainee == "average_voice":
             return batch
+        if config.trainee == "whisper_average_voice":
+            width = len(network.states) * network.hidden
+            shape = examples, config.frames
+            return batch._replace(
+                states=generator.normal(size=(*shape, width)).astype(np.float32),
+                phones=generator.integers(-1, network.phones, shape).astype(np.int32),
+            )
         return batch._replace(speaker=vectors(network.speaker), emotion=vectors(network.emotion))
 
     return [one() for _ in range(count)]
@@ -267,7 +277,7 @@ class _Progress:
 
 def _describe(config: TrainingConfig, devices: list[jax.Device]) -> Report:
     """Returns a report without figures; nothing is compiled yet."""
-    trainee = _trainee(config)
+    trainee = make_trainee(config, blank_statistics(config))
     parallel = Parallel(config, trainee, make_optimizer(config), devices)
     peaks = [peak_flops(device.device_kind) for device in devices]
     known = [peak for peak in peaks if peak is not None]
@@ -286,12 +296,6 @@ def _describe(config: TrainingConfig, devices: list[jax.Device]) -> Report:
     )
 
 
-def _trainee(config: TrainingConfig) -> Any:
-    """Returns the trainee; a recogniser's normalisation is that of nothing."""
-    shape = 3, config.network.get("bands", RecogniserConfig().bands)
-    return make_trainee(config, {"mean": np.zeros(shape), "std": np.ones(shape)})
-
-
 def _run(
     config: TrainingConfig,
     devices: list[jax.Device],
@@ -301,7 +305,7 @@ def _run(
     progress: _Progress,
 ) -> Figures:
     """Trains for some steps and returns their figures."""
-    trainee = _trainee(config)
+    trainee = make_trainee(config, blank_statistics(config))
     parallel = Parallel(config, trainee, make_optimizer(config), devices)
     batches = made_up_batches(config, trainee.network_config)
     init_key, key, _ = parallel.keys(config.seed)

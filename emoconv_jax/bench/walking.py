@@ -22,7 +22,8 @@ from emoconv_jax.errors import EmoconvError
 from emoconv_jax.inference.converter import EmotionConverter
 from emoconv_jax.inference.encoders import log_floor, pad
 from emoconv_jax.inference.lengths import bucket
-from emoconv_jax.inference.request import Request, resolve
+from emoconv_jax.inference.request import Request
+from emoconv_jax.inference.resolved import resolve
 from emoconv_jax.pipeline.sources import read_row, rows_of
 from emoconv_jax.shapes import Array, Float, Key
 
@@ -121,7 +122,8 @@ class Walk:
         """
         config, rate_hz = converter.config, converter.config.mel.sample_rate_hz
         mels = [log_mel(one.audio, config.mel) for one in speech]
-        voices = [converter.average_voice(mel) for mel in mels]
+        spoken = zip(mels, speech, strict=True)
+        voices = [converter.average_voice(mel, one.audio) for mel, one in spoken]
         self.frames = [len(mel) for mel in mels]
         size = bucket(max(self.frames))
         padded = [pad(mel, log_floor(config), size) for mel in mels]
@@ -260,6 +262,7 @@ class Walk:
                 voice,
                 jnp.asarray(self.mask),
                 jnp.asarray(self.speaker),
+                {},  # of prosody
                 rows,
                 voice + residual,
                 t,

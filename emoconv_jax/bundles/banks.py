@@ -9,8 +9,10 @@ ranks the utterances by d = (|label - c| + |prediction - c|) / 2, keeps the near
     (3) bank(c) = e_mean + slope (c - x_mean)
 
 since at the ends of the scale all samples lie on one side: the mean of the nearest to 1 sounds like
-the mean of the nearest to 2. An emotion's bank is the mean over its utterances (EmoMix, section
-2.2).
+the mean of the nearest to 2. That is the rule "local"; the rule "paper" is EmoConv-Diff's, the mean
+over the fifth of all utterances whose labels are nearest to c. An emotion's bank is the mean over
+its utterances (EmoMix, section 2.2). Beside each embedding stands what the emotion does to prosody,
+see `bundles.prosody_banks`; bundles of older versions have no such numbers.
 
 Source of (1) to (3): locally weighted regression, Cleveland (JASA 74(368), 1979).
 
@@ -37,6 +39,9 @@ from emoconv_jax.shapes import Float, Int
 BANKS_FILE = "banks.safetensors"
 LEVELS = tuple(range(int(AROUSAL_LOW), int(AROUSAL_HIGH) + 1))
 LEVEL_NAMES = tuple(f"arousal/{level}" for level in LEVELS)
+RULES = ("local", "paper")
+PROSODY = "prosody/"  # begins the name of a tensor of changes
+CHANGES = 4  # numbers in it
 SHARE = 0.2
 FEWEST = 20
 LEAST_SPREAD = 1e-4  # variance of arousal that a slope can be told from
@@ -94,11 +99,18 @@ class Banks:
     Attributes:
         vectors: "arousal/<level>" and "emotion/<name>" -> [e].
         made_from: the same names -> how many utterances and which speakers.
+        prosody: the same names -> change of prosody, as of `bundles.prosody_banks`; empty where
+            the banks are of an older version.
     """
 
-    def __init__(self, vectors: dict[str, np.ndarray], made_from: dict[str, dict]):
-        """Args: vectors and made_from: as the attributes."""
-        self.vectors, self.made_from = vectors, made_from
+    def __init__(
+        self,
+        vectors: dict[str, np.ndarray],
+        made_from: dict[str, dict],
+        prosody: dict[str, np.ndarray] | None = None,
+    ):
+        """Args: vectors, made_from and prosody: as the attributes."""
+        self.vectors, self.made_from, self.prosody = vectors, made_from, prosody or {}
 
     @property
     def emotions(self) -> tuple[str, ...]:
@@ -154,14 +166,32 @@ class Banks:
         Raises:
             UsageError: outside 1..7.
         """
-        if not AROUSAL_LOW <= level <= AROUSAL_HIGH:  # also refuses NaN
-            raise UsageError(
-                f"arousal: found {level}, allowed is {AROUSAL_LOW:g}..{AROUSAL_HIGH:g}"
-            )
-        low = min(int(level), LEVELS[-2])
-        part = level - low
-        below, above = self.vectors[f"arousal/{low}"], self.vectors[f"arousal/{low + 1}"]
-        return ((1 - part) * below + part * above).astype(np.float32)
+        return _between(self.vectors, level)
+
+    def change(self, name: str) -> Float[np.ndarray, "4"]:
+        """Returns what a condition that needs no recording does to prosody.
+
+        Args:
+            name: as `condition_name` returns it, of an emotion that the banks have.
+
+        Returns:
+            Its change against neutral; zeros for `null`, and where the banks tell none.
+        """
+        if not self.prosody or name == NULL:
+            return np.zeros(CHANGES, np.float32)
+        if name.startswith(AROUSAL):
+            return _between(self.prosody, float(name.removeprefix(AROUSAL)))
+        return self.prosody[f"emotion/{name}"]
+
+
+def _between(levels: dict[str, np.ndarray], level: float) -> np.ndarray:
+    """Returns the vector at an arousal, on straight lines between whole levels."""
+    if not AROUSAL_LOW <= level <= AROUSAL_HIGH:  # also refuses NaN
+        raise UsageError(f"arousal: found {level}, allowed is {AROUSAL_LOW:g}..{AROUSAL_HIGH:g}")
+    low = min(int(level), LEVELS[-2])
+    part = level - low
+    below, above = levels[f"arousal/{low}"], levels[f"arousal/{low + 1}"]
+    return ((1 - part) * below + part * above).astype(np.float32)
 
 
 def nearest_to_level(
@@ -183,6 +213,22 @@ def nearest_to_level(
     # a little wider than the farthest, which counts too where all are equally far
     weights = (1 - (found / (1.001 * found[-1] + 1e-9)) ** 3) ** 3
     return chosen, weights / weights.sum()
+
+
+def nearest_labels(
+    labels: Float[np.ndarray, " u"], level: float | int
+) -> Int[np.ndarray, " chosen"]:
+    """Returns the utterances that make a level's bank by the paper's rule.
+
+    Args:
+        labels: arousal on 1..7, of all utterances.
+        level: of the bank.
+
+    Returns:
+        Indices of the fifth of them whose labels are nearest, best first.
+    """
+    order = np.argsort(np.abs(labels - level), kind="stable")
+    return order[: max(1, round(SHARE * len(labels)))]
 
 
 def at_level(
@@ -215,6 +261,7 @@ def build(
     predictions: Float[np.ndarray, " u"],
     emotions: Sequence[str],
     speakers: Sequence[str],
+    rule: str = "local",
 ) -> Banks:
     """Builds every bank from training utterances.
 
@@ -224,18 +271,26 @@ def build(
         predictions: the recogniser's arousal.
         emotions: of each utterance, from the vocabulary, or empty.
         speakers: of each utterance.
+        rule: of the levels, one of RULES.
 
     Returns:
-        The banks of levels 1..7 and of each emotion present.
+        The banks of levels 1..7 and of each emotion present, without their prosody.
 
     Raises:
         EmoconvError: no utterance has an arousal.
+        UsageError: another rule.
     """
+    if rule not in RULES:
+        raise UsageError(f"rule: found {rule!r:.80}, allowed are {', '.join(RULES)}")
     rated = np.flatnonzero(labels >= AROUSAL_LOW)
     if not len(rated):
         raise EmoconvError("banks: no utterance has an arousal, some of each level are needed")
     vectors, groups = {}, {}
     for level in LEVELS:
+        if rule == "paper":
+            rows = groups[f"arousal/{level}"] = rated[nearest_labels(labels[rated], level)]
+            vectors[f"arousal/{level}"] = embeddings[rows].mean(axis=0, dtype=np.float64)
+            continue
         chosen, weights = nearest_to_level(labels[rated], predictions[rated], level)
         rows = groups[f"arousal/{level}"] = rated[chosen]
         arousal = (labels[rows] + predictions[rows]) / 2
@@ -271,7 +326,8 @@ def banks_content(banks: Banks) -> bytes:
         banks: what to write.
     """
     notes = {name: json.dumps(made) for name, made in banks.made_from.items()}
-    return save(banks.vectors, metadata=notes)
+    changes = {PROSODY + name: change for name, change in banks.prosody.items()}
+    return save(banks.vectors | changes, metadata=notes)
 
 
 def load_banks(folder: pathlib.Path, width: int) -> Banks:
@@ -291,23 +347,25 @@ def load_banks(folder: pathlib.Path, width: int) -> Banks:
     if not path.is_file():
         raise EmoconvError(f"{path}: not found; the bundle has no target embeddings")
     vectors: dict[str, np.ndarray] = {}
+    prosody: dict[str, np.ndarray] = {}
     try:
         check_header(path)
         with safe_open(path, framework="numpy") as file:
             notes = file.metadata() or {}
             for name in sorted(file.keys()):
-                view = file.get_slice(name)
-                if name not in LEVEL_NAMES and not EMOTION.fullmatch(name):
+                view, bank = file.get_slice(name), name.removeprefix(PROSODY)
+                if bank not in LEVEL_NAMES and not EMOTION.fullmatch(bank):
                     raise EmoconvError(
                         f"{path}: unexpected tensor {name!r:.80}, allowed are arousal/1 to "
-                        "arousal/7 and emotion/NAME"
+                        f"arousal/7 and emotion/NAME, and {PROSODY} before these"
                     )
-                if list(view.get_shape()) != [width] or view.get_dtype() != "F32":
+                kept, size = (vectors, width) if bank == name else (prosody, CHANGES)
+                if list(view.get_shape()) != [size] or view.get_dtype() != "F32":
                     raise EmoconvError(
                         f"{path}: {name} is {view.get_dtype()} {view.get_shape()}, expected F32 "
-                        f"[{width}]"
+                        f"[{size}]"
                     )
-                vectors[name] = file.get_tensor(name)
+                kept[bank] = file.get_tensor(name)
         made_from = {
             name: parse_json(text, f"{path}: damaged file: note {name!r:.80}")
             for name, text in notes.items()
@@ -317,10 +375,15 @@ def load_banks(folder: pathlib.Path, width: int) -> Banks:
     for name in LEVEL_NAMES:
         if name not in vectors:
             raise EmoconvError(f"{path}: tensor {name} is missing")
+    if prosody and set(prosody) != set(vectors):
+        odd = min(set(prosody) ^ set(vectors))
+        absent = "embedding" if odd in prosody else "change of prosody"
+        raise EmoconvError(f"{path}: {odd!r:.80} has no {absent}, every bank has both or none has")
     for name, made in made_from.items():
         if name not in vectors or not isinstance(made, dict):
             raise EmoconvError(f"{path}: damaged file: note {name!r:.80} describes no tensor")
-    for name, vector in vectors.items():
-        if not np.isfinite(vector).all():
-            raise EmoconvError(f"{path}: tensor {name} holds NaN or infinity")
-    return Banks(vectors, made_from)
+    for kept, before in ((vectors, ""), (prosody, PROSODY)):
+        for name, vector in kept.items():
+            if not np.isfinite(vector).all():
+                raise EmoconvError(f"{path}: tensor {before}{name} holds NaN or infinity")
+    return Banks(vectors, made_from, prosody)

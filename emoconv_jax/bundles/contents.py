@@ -5,12 +5,12 @@ import pathlib
 import re
 from collections.abc import Sequence
 
+from emoconv_jax.bundles.agreement import check_agreement
 from emoconv_jax.bundles.banks import BANKS_FILE, load_banks
 from emoconv_jax.bundles.cards import CARD_FILE
 from emoconv_jax.bundles.format import (
     CONFIG_FILE,
     BundleConfig,
-    check_agreement,
     check_shards,
     part_files,
     read_config,

@@ -12,7 +12,6 @@ the configuration before any array is built.
 import dataclasses
 import hashlib
 import json
-import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,6 +32,8 @@ from emoconv_jax.config import (
     SpeakerConfig,
     VocoderConfig,
     Wav2Vec2Config,
+    WhisperAverageVoiceConfig,
+    WhisperEmotionConfig,
     from_dict,
     to_dict,
 )
@@ -53,11 +54,15 @@ class Roles:
     """Which implementation fills a role.
 
     Attributes:
-        emotion: "recogniser", the ACRNN, or "wav2vec2", the dimensional recogniser.
+        average_voice: "average_voice", DiffVC's encoder, or "whisper_average_voice", a head on
+            Whisper's.
+        emotion: "recogniser", the ACRNN, "wav2vec2", the dimensional recogniser, or
+            "whisper_emotion", a head on Whisper's encoder.
         speaker: "registry", public weights that are fetched once, or "bundle", tensors in it.
         vocoder: the same.
     """
 
+    average_voice: str = "average_voice"
     emotion: str = "recogniser"
     speaker: str = "registry"
     vocoder: str = "registry"
@@ -106,14 +111,18 @@ class BundleConfig:
     speaker: SpeakerConfig = dataclasses.field(default_factory=SpeakerConfig)
     vocoder: VocoderConfig = dataclasses.field(default_factory=VocoderConfig)
     wav2vec2: Wav2Vec2Config = dataclasses.field(default_factory=Wav2Vec2Config)
+    whisper_average_voice: WhisperAverageVoiceConfig = dataclasses.field(
+        default_factory=WhisperAverageVoiceConfig
+    )
+    whisper_emotion: WhisperEmotionConfig = dataclasses.field(default_factory=WhisperEmotionConfig)
     roles: Roles = dataclasses.field(default_factory=Roles)
     imported: tuple[Imported, ...] = ()
 
     @property
     def emotion_width(self) -> int:
         """Width of the embeddings that the emotion role gives."""
-        own = self.roles.emotion == "recogniser"
-        return self.recogniser.embedding if own else self.wav2vec2.hidden
+        widths = {"recogniser": self.recogniser.embedding, "wav2vec2": self.wav2vec2.hidden}
+        return widths.get(self.roles.emotion, self.whisper_emotion.embedding)
 
 
 def read_config(folder: pathlib.Path) -> BundleConfig:
@@ -160,40 +169,6 @@ def check_mel(found: MelConfig, needed: MelConfig, what: str, whose: str) -> Non
         if one != other:
             raise EmoconvError(
                 f"{what}.{field.name} is {one}, {whose} has {other}; they must agree"
-            )
-
-
-def check_agreement(config: BundleConfig, where: str) -> None:
-    """Refuses a bundle whose parts do not fit together: sizes that must be equal and are not.
-
-    Args:
-        config: of the bundle.
-        where: its file, for messages.
-
-    Raises:
-        EmoconvError: a part's size that is not what its neighbours give it, by name, a score
-            network without emotion, or a public part of other sizes than its weights have.
-    """
-    mels, network = config.mel.mels, config.score_network
-    if not network.emotion:
-        raise EmoconvError(f"{where}: score_network.emotion is 0; it converts voices, not emotions")
-    upsampled, own = math.prod(config.vocoder.upsample_rates), config.roles.emotion == "recogniser"
-    for name, found, expected in (
-        ("score_network.mels", network.mels, mels),
-        ("average_voice.mels", config.average_voice.mels, mels),
-        ("recogniser.mels", config.recogniser.mels, mels if own else config.recogniser.mels),
-        ("recogniser.bands", config.recogniser.bands, config.recogniser.mels // 2),
-        ("score_network.emotion", network.emotion, config.emotion_width),
-        ("score_network.speaker", network.speaker, config.speaker.embedding),
-        ("product of vocoder.upsample_rates", upsampled, config.mel.hop_samples),
-    ):
-        if found != expected:
-            raise EmoconvError(f"{where}: {name} is {found}, the other parts need {expected}")
-    for name, public in (("speaker", SpeakerConfig()), ("vocoder", VocoderConfig())):
-        if getattr(config.roles, name) == "registry" and getattr(config, name) != public:
-            raise EmoconvError(
-                f"{where}: roles.{name} is 'registry', whose weights have other sizes or another "
-                f"mel than {name}; allowed is 'bundle'"
             )
 
 

@@ -1,6 +1,6 @@
 """What a bundle's configuration may ask for: it is a foreign file, and its numbers become arrays.
 
-Sizes that must equal one another are `format.check_agreement`'s; here each value stands alone.
+Sizes that must equal one another are `agreement.check_agreement`'s; here each value stands alone.
 """
 
 import dataclasses
@@ -37,7 +37,17 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "wav2vec2.sample_rate_hz": (16000, 16000),
     "wav2vec2.dimensions": (3, 3),
     "recogniser.frames": (2, 8192),
+    "whisper_average_voice.hidden": (1, 4096),
+    "whisper_average_voice.channels": (1, 4096),
+    "whisper_average_voice.kernel": (1, 63),
+    "whisper_average_voice.phones": (1, 1000),
+    "whisper_average_voice.dropout": (0, 0.99),
+    "whisper_emotion.hidden": (1, 4096),
+    "whisper_emotion.pooled": (1, 65),
+    "whisper_emotion.embedding": (1, 4096),
+    "whisper_emotion.dropout": (0, 0.99),
     "vocoder.resblock": (1, 2),
+    "diffusion.latent_noise": (0, 1),
 }
 OTHERS = (0, 24000)  # of every other number
 WORDS = {
@@ -46,7 +56,8 @@ WORDS = {
     "score_network.kind": tuple(KINDS),
     "diffusion.latent": LATENTS,
     "wav2vec2.feature_norm": FEATURE_NORMS,
-    "roles.emotion": ("recogniser", "wav2vec2"),
+    "roles.average_voice": ("average_voice", "whisper_average_voice"),
+    "roles.emotion": ("recogniser", "wav2vec2", "whisper_emotion"),
     "roles.speaker": ("registry", "bundle"),
     "roles.vocoder": ("registry", "bundle"),
 }

@@ -3,11 +3,11 @@
 import pathlib
 from typing import Any
 
+from emoconv_jax.bundles.agreement import check_agreement
 from emoconv_jax.bundles.banks import Banks, load_banks
 from emoconv_jax.bundles.format import (
     CONFIG_FILE,
     BundleConfig,
-    check_agreement,
     load_part,
     read_config,
 )
@@ -22,8 +22,15 @@ from emoconv_jax.models.speaker import SpeakerEncoder
 from emoconv_jax.models.templates import template
 from emoconv_jax.models.vocoder import Vocoder
 from emoconv_jax.models.wav2vec2 import DimensionalRecogniser
+from emoconv_jax.models.whisper_heads import WhisperAverageVoiceHead, WhisperEmotionHead
 
-ROLES = ("score_network", "average_voice", "recogniser")  # those that are trained here
+ROLES = (  # those that are trained here
+    "score_network",
+    "average_voice",
+    "recogniser",
+    "whisper_average_voice",
+    "whisper_emotion",
+)
 PARTS = (*ROLES, "wav2vec2", "speaker", "vocoder")
 Network = (
     ScoreNetwork
@@ -33,6 +40,8 @@ Network = (
     | DimensionalRecogniser
     | SpeakerEncoder
     | Vocoder
+    | WhisperAverageVoiceHead
+    | WhisperEmotionHead
 )
 
 
@@ -47,7 +56,7 @@ def parts_of(config: BundleConfig) -> tuple[str, ...]:
     """
     roles = config.roles
     own = [name for name in ("speaker", "vocoder") if getattr(roles, name) == "bundle"]
-    return ("score_network", "average_voice", roles.emotion, *own)
+    return ("score_network", roles.average_voice, roles.emotion, *own)
 
 
 def open_bundle(folder: pathlib.Path) -> tuple[BundleConfig, Banks]:
@@ -88,6 +97,10 @@ def network_of(role: str, config: BundleConfig) -> Network:
         return recogniser_of(config.recogniser)
     if role == "wav2vec2":
         return DimensionalRecogniser(config.wav2vec2)
+    if role == "whisper_average_voice":
+        return WhisperAverageVoiceHead(config.whisper_average_voice)
+    if role == "whisper_emotion":
+        return WhisperEmotionHead(config.whisper_emotion)
     if role == "speaker":
         return SpeakerEncoder(config.speaker)
     if role == "vocoder":

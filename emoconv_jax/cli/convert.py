@@ -25,6 +25,10 @@ file whose first line is `seconds,arousal` or `seconds,happy,neutral`, with a li
 straight lines in between. Where an emotion is named, "arousal 5", "source" (what is heard in the
 source), "reference" (in --emotion_ref) and "null" (none) may stand as well.
 
+Of a bundle whose score network takes prosody, the emotion's change of pitch, its range and energy
+is asked for too, against what is heard in the source; --prosody 0..1 scales it, 0 leaves the
+source's melody. --rate follow takes on the emotion's pace as well, and changes the length.
+
 --guidance W exaggerates all of this: W times as far from --negative as it is, 1 is no guidance.
 The run prints the weights that it uses.
 
@@ -71,6 +75,8 @@ def define(flags: absl_flags.FlagValues) -> None:
         "guidance", None, "exaggerates the emotion above 1 (the bundle's own)", flag_values=flags
     )
     text("negative", "null", "what guidance leads away from", flag_values=flags)
+    number("prosody", None, "of the emotion's melody and level, 0..1 (1)", flag_values=flags)
+    text("rate", None, "keep the length, or follow the emotion's pace (keep)", flag_values=flags)
     _define_solver(flags)
 
 
@@ -83,9 +89,8 @@ def _define_solver(flags: absl_flags.FlagValues) -> None:
         "--latent)",
         flag_values=flags,
     )
-    absl_flags.DEFINE_integer(
-        "steps", None, "of the solver (10 of dpmpp_2m, else 30)", flag_values=flags
-    )
+    whole = absl_flags.DEFINE_integer
+    whole("steps", None, "of the solver (10 of dpmpp_2m, else 30)", flag_values=flags)
     text(
         "spacing",
         None,
@@ -100,13 +105,19 @@ def _define_solver(flags: absl_flags.FlagValues) -> None:
         flag_values=flags,
     )
     number(
+        "latent_noise",
+        None,
+        "share of the source's latent that is drawn anew, 0..1 (the bundle's own)",
+        flag_values=flags,
+    )
+    number(
         "start",
         None,
         "how far back to set out, up to 1: the lower, the more of the source stays "
         "(the bundle's own)",
         flag_values=flags,
     )
-    absl_flags.DEFINE_integer("seed", 0, "of the noise", flag_values=flags)
+    whole("seed", 0, "of the noise", flag_values=flags)
     text(
         "compute",
         "float32",
@@ -189,7 +200,8 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
     from emoconv_jax.cli.inputs import find_inputs, targets_of
     from emoconv_jax.inference.conversion import check_sidecar
     from emoconv_jax.inference.converter import VOICE_SECONDS, EmotionConverter
-    from emoconv_jax.inference.request import Request, resolve
+    from emoconv_jax.inference.request import Request
+    from emoconv_jax.inference.resolved import resolve
 
     out = pathlib.Path(flags.out)
     if out.exists() and not out.is_dir():
@@ -217,7 +229,7 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
             folder, config, banks, Source(flags.bundle, commit), flags.compute
         )
         _prepare_folder(out)
-        for note in resolved.request.notes(resolved.sde):
+        for note in resolved.notes():
             print(note, file=sys.stderr)
         _convert_all(converter, targets, request, flags, count)
     else:
@@ -257,8 +269,11 @@ def _request(flags: absl_flags.FlagValues) -> dict[str, Any]:
         "steps": flags.steps,
         "spacing": flags.spacing,
         "latent": flags.latent,
+        "latent_noise": flags.latent_noise,
         "start": flags.start,
         "seed": flags.seed,
+        "prosody": flags.prosody,
+        "rate": flags.rate,
     }
 
 

@@ -67,7 +67,8 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
     from emoconv_jax.evaluation.page import HEADINGS, Item, draw, figures, write_page
     from emoconv_jax.inference.conversion import CAUTION
     from emoconv_jax.inference.converter import EmotionConverter
-    from emoconv_jax.inference.request import Request, resolve
+    from emoconv_jax.inference.request import Request
+    from emoconv_jax.inference.resolved import resolve
 
     folder, commit = fetch(flags.bundle)
     config, banks = open_bundle(folder)

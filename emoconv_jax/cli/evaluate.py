@@ -121,12 +121,13 @@ def _recognisers(flags: absl_flags.FlagValues) -> str:
     """Lets the recognisers hear real clips and returns their table."""
     from emoconv_jax.bundles import hub
     from emoconv_jax.evaluation import recognition
-    from emoconv_jax.inference.encoders import EmotionRole
     from emoconv_jax.pipeline.store import FeatureStore
 
     names = [name.rstrip("/") for name in (flags.bundle, flags.second) if name]
+    folders = {name: hub.fetch(name, None)[0] for name in names}
+    _check_mels_are_heard(folders)
     found = recognition.evaluate(
-        {name: EmotionRole.from_bundle(hub.fetch(name, None)[0]) for name in names},
+        {name: recognition.recogniser_of(folder) for name, folder in folders.items()},
         FeatureStore(pathlib.Path(flags.features)),
         _own_folder(flags),
         [name.strip() for name in flags.split.split(",")],
@@ -169,11 +170,24 @@ def _ablation(flags: absl_flags.FlagValues) -> str:
             allowed = ", ".join(ablation.VARIANTS)
             raise UsageError(f"--variants: found {name!r}, allowed are {allowed}")
     bundle, judge = (hub.fetch(name, None)[0] for name in (flags.bundle, flags.second))
+    _check_mels_are_heard({flags.second: judge})
     settings = ablation.Settings(str(bundle), steps=flags.train_steps, seeds=flags.seeds)
     parts = FeatureStore(pathlib.Path(flags.features)), judge, pathlib.Path(flags.out)
     return ablation.table(
         ablation.measure(*parts, settings, flags.variants or tuple(ablation.VARIANTS))
     )
+
+
+def _check_mels_are_heard(folders: dict[str, pathlib.Path]) -> None:
+    """Refuses judges that hear recordings where the log-mels of features are heard."""
+    from emoconv_jax.listeners.emotion import is_judges
+
+    for name, folder in folders.items():
+        if is_judges(folder):
+            raise UsageError(
+                f"{name}: found judges of recordings, allowed is a recogniser of log-mels; train "
+                "one by configs/judge.py"
+            )
 
 
 def _own_folder(flags: absl_flags.FlagValues) -> pathlib.Path:
@@ -198,7 +212,8 @@ def _conversions(flags: absl_flags.FlagValues) -> str:
     from emoconv_jax.evaluation.evaluation import Asked, Evaluation
     from emoconv_jax.evaluation.judges import Judges
     from emoconv_jax.inference.converter import EmotionConverter
-    from emoconv_jax.inference.encoders import emotion_role
+    from emoconv_jax.inference.roles import emotion_role
+    from emoconv_jax.listeners import emotion
     from emoconv_jax.pipeline.store import FeatureStore
 
     converter = EmotionConverter.from_pretrained(flags.bundle)
@@ -208,7 +223,11 @@ def _conversions(flags: absl_flags.FlagValues) -> str:
     second, sha256 = None, ""
     if flags.second:
         folder, _ = hub.fetch(flags.second, None)
-        second, sha256 = emotion_role(folder, read_config(folder)), fingerprint(folder)
+        if emotion.is_judges(folder):
+            (second,) = emotion.load_judges(folder, emotion.WHISPER).values()
+            sha256 = emotion.fingerprint(folder)
+        else:
+            second, sha256 = emotion_role(folder, read_config(folder)), fingerprint(folder)
         if sha256 == converter.sha256:
             raise UsageError(f"--second: {flags.second} is the bundle that is judged")
     asked = Asked(

@@ -18,10 +18,11 @@ from emoconv_jax.errors import EmoconvError, UsageError
 COMMANDS = {
     "convert": "convert speech to another emotion",
     "demo": "convert a sample to several emotions and show the result as a page",
+    "fetch": "fetch the public weights that a bundle converts with, for use without a network",
     "build": "turn a corpus folder into a TFDS dataset",
     "prepare": "turn corpora into training features",
     "data_report": "show what prepared features hold, and what will hurt",
-    "train": "train the recogniser, the average-voice encoder or the score network",
+    "train": "train an encoder, a head on Whisper or the score network",
     "export": "write what a run has trained as a part of a bundle",
     "import": "take public weights of other systems into a bundle",
     "encode": "say what the encoders hear in recordings: voice, emotion, arousal",

@@ -2,19 +2,24 @@
 
 usage: emoconv train --config configs/small.py:TRAINEE --features FEATURES --workdir RUN
                      [--config.FIELD VALUE ...] [--bundle BUNDLE | --restore OTHER_RUN]
+       emoconv train --status --workdir RUN
 
-TRAINEE is recogniser, average_voice or score_network, in this order: the score network reads what
-the other two say of the corpora (`emoconv prepare --bundle`). RUN gets config.json, metrics.jsonl,
-tensorboard and checkpoints. A run sets out from its own newest checkpoint, else from the newest of
-OTHER_RUN with everything in it, else from the parameters of BUNDLE, else from chance.
+TRAINEE is an emotion encoder, recogniser or whisper_emotion, an average voice, average_voice or
+whisper_average_voice, and then score_network, which reads what the other two say of the corpora
+(`emoconv prepare --bundle`). Those on Whisper read its states (`emoconv prepare --whisper`). RUN
+gets config.json, metrics.jsonl, tensorboard and checkpoints. A run sets out from its own newest
+checkpoint, else from the newest of OTHER_RUN with everything in it, else from the parameters of
+BUNDLE, else from chance.
 
 All accelerators of the machine are used; launch/ has scripts for many machines. SIGTERM and SIGINT
 save before they stop, with exit code 0; a second SIGINT stops at once.
 
     tensorboard --logdir RUN/tensorboard         curves, and held-out speech as pictures and sound
+    emoconv train --status --workdir RUN         step, crops, hours, last validation, expected end
 """
 
 import pathlib
+import time
 import typing
 
 from absl import flags as absl_flags
@@ -43,6 +48,7 @@ def define(flags: absl_flags.FlagValues) -> None:
         absl_flags.DEFINE_string(name, None, text, flag_values=flags)
     switches = {
         "override": "go on with settings that differ from those the run began with",
+        "status": "say in one line how far the run in --workdir is, and do nothing",
         "dry_run": "check the settings, say what would be done, and do nothing",
         "distributed": "one of many hosts, found out from SLURM, a TPU pod or Kubernetes",
     }
@@ -77,9 +83,14 @@ def run(flags: absl_flags.FlagValues, positional: list[str]) -> int:
     Returns:
         The exit code.
     """
-    for name in ("config", "features", "workdir"):
+    for name in ("workdir",) if flags.status else ("config", "features", "workdir"):
         if getattr(flags, name) is None:
             raise UsageError(f"--{name}: missing")
+    if flags.status:
+        from emoconv_jax.training.status import status_of
+
+        print(status_of(pathlib.Path(flags.workdir)).line(time.time()))
+        return 0
     if flags.bundle and flags.restore:
         raise UsageError("--restore and --bundle: found both, a run starts from one of them")
     try:
@@ -140,15 +151,12 @@ def _devices(count: int) -> list:
 
 def _dry_run(config: TrainingConfig, devices: list, flags: absl_flags.FlagValues) -> int:
     """Builds the network's shapes and lays them out on the devices; prints what a run would do."""
-    import numpy as np
-
     from emoconv_jax.training.loop import announcement
     from emoconv_jax.training.parallel import Parallel
     from emoconv_jax.training.state import make_optimizer
-    from emoconv_jax.training.trainees import make_trainee
+    from emoconv_jax.training.trainees import blank_statistics, make_trainee
 
-    statistics = {"mean": np.zeros((3, 40)), "std": np.ones((3, 40))}  # shapes are all that counts
-    trainee = make_trainee(config, statistics)
+    trainee = make_trainee(config, blank_statistics(config))
     print(announcement(config, Parallel(config, trainee, make_optimizer(config), devices)))
     for name in ("features", "workdir", "bundle", "restore"):
         path = getattr(flags, name)

@@ -71,6 +71,39 @@ def start_state(
     return mean + std * frame_noise(keys, START_FOLD, (frames, mels), first_frame)
 
 
+def renewed(
+    sde: MeanRevertingSDE,
+    x_start: Float[Array, "b f m"],
+    x_source: Float[Array, "b f m"],
+    average_voice: Float[Array, "b f m"],
+    keys: Key[Array, "b"],
+    share: Float[Array, ""],
+    start: float = 1.0,
+    first_frame: Int[Array, "b"] | None = None,
+) -> Float[Array, "b f m"]:
+    """Returns a state at the start of which a share of the variance is drawn anew.
+
+    What an inversion leads to is a mean and, around it, noise in which the source's melody, voice
+    and emotion are written. Of independent parts variances add up, so the state keeps its own.
+
+    Args:
+        sde: the forward process.
+        x_start: the state that an inversion leads to.
+        x_source: log-mel of the source.
+        average_voice: its average voice.
+        keys: one typed key per utterance, as of `start_state`.
+        share: 0, the state as it is, to 1, that of `start_state`.
+        start: the time of the state.
+        first_frame: as in `noise.frame_noise`.
+
+    Returns:
+        mean + sqrt(1 - share) (x_start - mean) + sqrt(share) sigma N(0, I).
+    """
+    mean, _ = sde.marginal(x_source, average_voice, start)
+    fresh = start_state(sde, x_source, average_voice, keys, start, first_frame)
+    return mean + jnp.sqrt(1 - share) * (x_start - mean) + jnp.sqrt(share) * (fresh - mean)
+
+
 def invert(
     sde: MeanRevertingSDE,
     score_of: ScoreOf,

@@ -35,7 +35,8 @@ from emoconv_jax.evaluation.rows import collect
 from emoconv_jax.evaluation.subjects import choose
 from emoconv_jax.inference.batching import Job, Stretch, sample_batch
 from emoconv_jax.inference.encoders import EmotionRole, VocoderRole, log_floor
-from emoconv_jax.inference.request import Request, resolve
+from emoconv_jax.inference.request import Request
+from emoconv_jax.inference.resolved import resolve
 from emoconv_jax.inference.sampling import Sampler
 from emoconv_jax.listeners.naturalness import DNSMOS_NEEDS, Dnsmos
 from emoconv_jax.pipeline.store import FeatureStore

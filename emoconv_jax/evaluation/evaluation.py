@@ -44,7 +44,8 @@ from emoconv_jax.evaluation.yardsticks import BY_RULE, SIGNAL_NEEDS, SOURCE, UNC
 from emoconv_jax.files import replacing
 from emoconv_jax.inference.conversion import CAUTION
 from emoconv_jax.inference.converter import EmotionConverter
-from emoconv_jax.inference.request import NEUTRAL, resolve
+from emoconv_jax.inference.request import NEUTRAL
+from emoconv_jax.inference.resolved import resolve
 from emoconv_jax.pipeline.store import FeatureStore, Utterance
 from emoconv_jax.training import selection
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from emoconv_jax.audio.prosody import level_db, median_f0_hz
 from emoconv_jax.config import MelConfig
-from emoconv_jax.inference.encoders import DimensionalRole, EmotionRole
+from emoconv_jax.inference.roles import AnyEmotionRole
 from emoconv_jax.inference.speaker import SpeakerRole
 from emoconv_jax.shapes import Float
 
@@ -31,7 +31,7 @@ class Measures:
 def measure(
     audio: Float[np.ndarray, " n"],
     mel: MelConfig,
-    emotion: EmotionRole | DimensionalRole,
+    emotion: AnyEmotionRole,
     speaker: SpeakerRole,
 ) -> Measures:
     """Measures a waveform.

@@ -21,14 +21,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from tqdm import tqdm
 
-from emoconv_jax.bundles.format import check_mel
+from emoconv_jax.bundles.format import check_mel, read_config
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.evaluation.statistics import Figure, correlation_figure, figure, save
-from emoconv_jax.inference.encoders import EmotionRole
+from emoconv_jax.inference.encoders import DimensionalRole, EmotionRole
+from emoconv_jax.inference.roles import emotion_role
+from emoconv_jax.inference.whisper_roles import WhisperEmotionRole, check_features
 from emoconv_jax.pipeline.labels import LEVEL_NORMALISED, base_arousal, standard_scores
 from emoconv_jax.pipeline.store import FeatureStore, Utterance
 from emoconv_jax.shapes import Float
 
+Recogniser = EmotionRole | WhisperEmotionRole
 TOGETHER = 16  # clips of similar length in one call of a network
 FIGURES = ("accuracy", "arousal", "arousal_per_speaker", "proxy", "lead")
 
@@ -47,7 +50,7 @@ class Heard:
 
 
 def evaluate(
-    recognisers: Mapping[str, EmotionRole],
+    recognisers: Mapping[str, Recogniser],
     store: FeatureStore,
     out: pathlib.Path,
     splits: Sequence[str] = ("test",),
@@ -57,7 +60,7 @@ def evaluate(
 
     Args:
         recognisers: by the name of their bundle.
-        store: prepared features; their mels are heard.
+        store: prepared features, which are heard.
         out: gets `summary.json`, the returned figures.
         splits: whose clips.
         seed: of the resampling.
@@ -67,7 +70,7 @@ def evaluate(
         a recogniser was trained on its figures say nothing.
 
     Raises:
-        EmoconvError: an unknown split, no such clip, or a recogniser of another mel.
+        EmoconvError: an unknown split, no such clip, or a recogniser of another mel or Whisper.
     """
     held = {u.split for u in store.utterances}
     for split in splits:
@@ -78,6 +81,8 @@ def evaluate(
             )
     for name, recogniser in recognisers.items():
         check_mel(recogniser.mel, store.mel_config, f"{name}: mel", "the features' mel")
+        if isinstance(recogniser, WhisperEmotionRole):
+            check_features("whisper_emotion", recogniser.head, store.encoder, str(store.folder))
     found = {}
     for group in sorted({f"{u.corpus}/{u.split}" for u in store.utterances if u.split in splits}):
         chosen = store.select(lambda u, group=group: _is_known(u, group))
@@ -94,8 +99,27 @@ def evaluate(
     return found
 
 
+def recogniser_of(folder: pathlib.Path) -> Recogniser:
+    """Returns the recogniser of a bundle, of a kind that hears prepared features.
+
+    Args:
+        folder: of the bundle.
+
+    Raises:
+        EmoconvError: the bundle lacks it, or it hears waveforms and names no emotions.
+    """
+    config = read_config(folder)
+    role = emotion_role(folder, config)
+    if isinstance(role, DimensionalRole):
+        raise EmoconvError(
+            f"{folder}: roles.emotion is {config.roles.emotion!r}, which names no emotions; "
+            "allowed are recogniser and whisper_emotion"
+        )
+    return role
+
+
 def hear(
-    recogniser: EmotionRole, store: FeatureStore, chosen: Sequence[int] | np.ndarray, label: str
+    recogniser: Recogniser, store: FeatureStore, chosen: Sequence[int] | np.ndarray, label: str
 ) -> Heard:
     """Returns what a recogniser says of clips of a store.
 
@@ -109,8 +133,12 @@ def hear(
     told = {}
     for start in tqdm(range(0, len(by_length), TOGETHER), label):
         batch = [int(i) for i in by_length[start : start + TOGETHER]]
-        mels = [store.frames_of("mel", i).astype(np.float32) for i in batch]
-        told |= dict(zip(batch, recogniser.recognise(mels, TOGETHER), strict=True))
+        if isinstance(recogniser, WhisperEmotionRole):
+            found = recogniser.of_pooled(np.asarray(store.array("whisper_pooled")[batch]))
+        else:
+            mels = [store.frames_of("mel", i).astype(np.float32) for i in batch]
+            found = recogniser.recognise(mels, TOGETHER)
+        told |= dict(zip(batch, found, strict=True))
     in_order = [told[int(i)] for i in chosen]
     return Heard(
         np.array([one.arousal for one in in_order]),

@@ -52,7 +52,9 @@ def unchanged(
     if name == "source":
         return audio
     mel = log_mel(audio, converter.config.mel)
-    return converter.vocoder(converter.average_voice(mel) if name == "average_voice" else mel)
+    if name == "average_voice":
+        mel = converter.average_voice(mel, audio)
+    return converter.vocoder(mel)
 
 
 def signal(audio: Float[np.ndarray, " n"], rate_hz: int, steps: float) -> Float[np.ndarray, " m"]:

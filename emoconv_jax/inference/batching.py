@@ -16,13 +16,30 @@ import numpy as np
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.inference.encoders import pad
 from emoconv_jax.inference.lengths import bucket
-from emoconv_jax.inference.request import Resolved
+from emoconv_jax.inference.resolved import Resolved
 from emoconv_jax.inference.sampling import Sampler
 from emoconv_jax.shapes import Float
 
 READ_AHEAD = 4  # batches that may wait to be filled
 OnProgress = Callable[[float], None]
 ON_ACCELERATORS = 8  # utterances per device; two CPU cores have no use for more than one
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Asked:
+    """What a score network is told of prosody, in frames of the stretch that it makes.
+
+    Attributes:
+        own: prosody of the source.
+        wanted: prosody asked for.
+        change: by rule, before its limits.
+        places: of the frames in the source's, from its beginning on; None where they are the same.
+    """
+
+    own: Float[np.ndarray, "f 3"]
+    wanted: Float[np.ndarray, "f 3"]
+    change: Float[np.ndarray, "f 4"]
+    places: Float[np.ndarray, " f"] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,7 +51,8 @@ class Stretch:
         average_voice: log-mel Y.
         speaker: d-vector.
         emotion: embedding of what is heard in it.
-        first_frame: where it begins in its file.
+        first_frame: where it begins in its file; in the converted one, where the pace changes.
+        asked: for a network that takes prosody.
     """
 
     mel: Float[np.ndarray, "f m"]
@@ -42,6 +60,7 @@ class Stretch:
     speaker: Float[np.ndarray, " d"]
     emotion: Float[np.ndarray, " e"]
     first_frame: int = 0
+    asked: Asked | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,12 +72,14 @@ class Job:
         reference: embedding of the reference recording, where there is one.
         batch: stretches that run at once.
         listener: called with the seconds of audio that were finished since the last call.
+        reference_change: what the emotion of the reference recording does to prosody.
     """
 
     resolved: Resolved
     reference: Float[np.ndarray, " e"] | None
     batch: int
     listener: OnProgress | None = None
+    reference_change: Float[np.ndarray, "4"] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,12 +90,14 @@ class Recording:
         number: among those of a call.
         name: of the file.
         audio: its waveform.
+        asked: of each of its stretches, for a network that takes prosody.
         mels: the sampled log-mel of each of its stretches, None until it is there.
     """
 
     number: int
     name: str
     audio: Float[np.ndarray, " n"]
+    asked: Sequence[Asked] = ()
     mels: list[Any] = dataclasses.field(default_factory=list)
 
 
@@ -169,7 +192,10 @@ def sample_batch(
     frames = bucket(max(len(stretch.mel) for stretch in rows))
     mel, mask = _padded([stretch.mel for stretch in rows], frames, floor)
     voice, _ = _padded([stretch.average_voice for stretch in rows], frames, 0.0)
-    plans = [resolved.plan(frames, stretch.first_frame) for stretch in rows]
+    plans = [
+        resolved.plan(frames, stretch.first_frame, stretch.asked and stretch.asked.places)
+        for stretch in rows
+    ]
     weights = plans[0].weights
     if weights.ndim == 3:
         weights = np.stack([plan.weights for plan in plans], axis=2)
@@ -188,9 +214,11 @@ def sample_batch(
         weights,
         jax.numpy.repeat(key, size),  # an utterance's noise does not depend on its neighbours
         np.array([stretch.first_frame for stretch in rows], np.int32),
+        **_told(rows, frames),
         solver=request.solver,
         segments=request.segments(resolved.sde),  # the same for all: another is compiled anew
         latent=request.latent,
+        latent_noise=request.latent_noise or 0.0,
         start=float(request.start),
         spacing=request.spacing,
         on_step=on_step,
@@ -199,6 +227,17 @@ def sample_batch(
     if on_step is not None:
         jax.effects_barrier()  # all steps are told before the batch is
     return [found[i, : len(stretch.mel)] for i, stretch in enumerate(stretches)]
+
+
+def _told(rows: Sequence[Stretch], frames: int) -> dict[str, np.ndarray]:
+    """Returns what the network is told of prosody, on the way back and on the way forwards."""
+    found = [stretch.asked for stretch in rows if stretch.asked is not None]
+    if not found:
+        return {}
+    return {
+        "prosody": _padded([asked.wanted for asked in found], frames, 0.0)[0],
+        "own_prosody": _padded([asked.own for asked in found], frames, 0.0)[0],
+    }
 
 
 def _padded(mels: Sequence[np.ndarray], frames: int, floor: float) -> tuple[np.ndarray, np.ndarray]:

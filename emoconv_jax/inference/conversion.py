@@ -53,19 +53,21 @@ class Conversion:
         audio: mono waveform in [-1, 1].
         sample_rate_hz: of it and of `source`.
         mel: the sampled log-mel, at the level of `audio`.
-        source: what was converted, mono in [-1, 1], as long as `audio`.
+        source: what was converted, mono in [-1, 1]; as long as `audio`, but for the rate "follow".
         plan: the weights it was made with.
         provenance: what made it, JSON-ready.
         mel_config: settings of `mel`.
+        wanted: prosody that was asked for at each frame; None where none was.
     """
 
     audio: Float[np.ndarray, " n"]
     sample_rate_hz: int
     mel: Float[np.ndarray, "f m"]
-    source: Float[np.ndarray, " n"]
+    source: Float[np.ndarray, " before"]
     plan: EmotionPlan
     provenance: dict[str, Any]
     mel_config: MelConfig = dataclasses.field(default_factory=MelConfig)
+    wanted: Float[np.ndarray, "f 3"] | None = None
 
     @property
     def sample_rate(self) -> int:
@@ -184,6 +186,7 @@ class Conversion:
             self.mel,
             self.plan,
             self.mel_config,
+            self.wanted,
         )
         draw(picture, pathlib.Path(path), float(from_s))
 
@@ -206,6 +209,7 @@ class Conversion:
             f"{', '.join([f'{self.plan.steps} steps', *said])}; weights: {self.plan.summary()}. "
             f"Median pitch {_pitch(before[0])} before, {_pitch(after[0])} after; level of speech "
             f"{before[1]:.1f} dBFS before, {after[1]:.1f} after{heard}. "
+            f"{_by_rule(made.get('prosody'))}"
             f"{made.get('notice', CAUTION).capitalize()}."
         )
 
@@ -296,6 +300,20 @@ def _is_short(value: Any) -> bool:
 
 def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _by_rule(told: Mapping[str, float] | None) -> str:
+    """Returns what was asked of prosody as sentences, empty where nothing was."""
+    if not told:
+        return ""
+    level, free = told["level_db"], told["level_unlimited_db"]
+    limit = f" (limited, by the emotion {free:+.1f})" if abs(free - level) > 0.1 else ""
+    before, after = told["seconds_before"], told["seconds_after"]
+    pace = f" Length {before:.2f} s before, {after:.2f} s after." if before != after else ""
+    return (
+        f"Asked by rule: pitch {told['f0_octaves']:+.2f} octaves, its range times "
+        f"{told['range_ratio']:.2f}, level {level:+.1f} dB{limit}.{pace} "
+    )
 
 
 def _pitch(f0_hz: float) -> str:

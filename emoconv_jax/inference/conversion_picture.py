@@ -8,13 +8,15 @@ Source: colours, Okabe and Ito, Color Universal Design, 2008.
 import dataclasses
 import itertools
 import pathlib
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from emoconv_jax.audio.columns import LOG2_F0, VOICING
 from emoconv_jax.audio.mel import log_mel
-from emoconv_jax.audio.prosody import f0_track
+from emoconv_jax.audio.pitch import frame_f0
 from emoconv_jax.config import MelConfig
 from emoconv_jax.diffusion.plan import EmotionPlan
 from emoconv_jax.errors import EmoconvError, UsageError
@@ -26,7 +28,7 @@ MOST_SHOWN_S = 60.0
 MOST_NAMED = 8  # conditions with a name in the legend
 SIZE_INCHES, DOTS_PER_INCH = (10, 9.5), 110
 INK, FAINT = "#1d2433", "#98a2b3"
-BEFORE, AFTER = "#56b4e9", "#d55e00"
+BEFORE, AFTER, WANTED = "#56b4e9", "#d55e00", "#009e73"
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#4d4d4d")
 STYLES = ("-", "--", ":")
 F0_TICKS_HZ = (75, 150, 300, 600)
@@ -44,14 +46,16 @@ class Picture:
         mel: log-mel after.
         plan: with as many frames as the mel, where it has frames.
         settings: of the mels.
+        wanted: prosody asked for at each frame of the mel after, or None.
     """
 
     title: str
-    source: Float[np.ndarray, " n"]
+    source: Float[np.ndarray, " before"]
     audio: Float[np.ndarray, " n"]
     mel: Float[np.ndarray, "f m"]
     plan: EmotionPlan
     settings: MelConfig
+    wanted: Float[np.ndarray, "f 3"] | None = None
 
 
 def draw(picture: Picture, path: pathlib.Path, from_s: float = 0.0) -> None:
@@ -76,7 +80,8 @@ def draw(picture: Picture, path: pathlib.Path, from_s: float = 0.0) -> None:
         sound[first * settings.hop_samples : last * settings.hop_samples]
         for sound in (picture.source, picture.audio)
     )
-    span_s = (first * hop_s, first * hop_s + len(after) / rate_hz)
+    longest = max(len(before), len(after))  # they differ where the pace does
+    span_s = (first * hop_s, first * hop_s + longest / rate_hz)
     figure = Figure(figsize=SIZE_INCHES, layout="constrained")
     axes = figure.subplots(5, 1, height_ratios=[2, 2, 1.2, 1.2, 1.4])
     # A title is text, not TeX: a file may be called "$x".
@@ -85,18 +90,22 @@ def draw(picture: Picture, path: pathlib.Path, from_s: float = 0.0) -> None:
         (axes[0], log_mel(before, settings), "source"),
         (axes[1], picture.mel[frames], "conversion"),
     ):
-        _draw_mel(axis, mel, span_s)
+        _draw_mel(axis, mel, (span_s[0], span_s[0] + len(mel) * hop_s))
         axis.set_ylabel(f"{name}\nmel bin", color=INK)
     for sound, colour, name in ((before, BEFORE, "source"), (after, AFTER, "conversion")):
-        times_s, f0_hz = f0_track(sound, rate_hz)
-        axes[2].plot(times_s + span_s[0], f0_hz, color=colour, linewidth=2, label=name)
+        f0_hz = frame_f0(sound, rate_hz, settings.hop_samples)
+        _draw_f0(axes[2], f0_hz, hop_s, span_s[0], color=colour, linewidth=2, label=name)
         level_db = _levels_db(sound, settings.hop_samples)
         times_s = span_s[0] + np.arange(len(level_db)) * hop_s
         axes[3].plot(times_s, level_db, color=colour, linewidth=1.2)
+    if picture.wanted is not None:
+        shown = picture.wanted[frames]
+        f0_hz = np.where(shown[:, VOICING] > 0.5, 2.0 ** shown[:, LOG2_F0], 0.0)
+        _draw_f0(axes[2], f0_hz, hop_s, span_s[0], color=WANTED, linewidth=1.2, label="asked")
     axes[2].set(yscale="log", ylim=F0_RANGE_HZ, ylabel="F0 (Hz)")
     axes[2].set_yticks(F0_TICKS_HZ, [str(tick) for tick in F0_TICKS_HZ])
     axes[2].minorticks_off()
-    axes[2].legend(loc="upper right", ncols=2, fontsize=8, framealpha=0.8)
+    axes[2].legend(loc="upper right", ncols=3, fontsize=8, framealpha=0.8)
     axes[3].set(ylim=LEVEL_RANGE_DB, ylabel="level (dBFS)")
     for axis in axes[:4]:
         axis.set_xlim(span_s)
@@ -123,6 +132,12 @@ def _draw_mel(axis: Axes, mel: np.ndarray, span_s: tuple[float, float]) -> None:
         vmin=MEL_RANGE[0],
         vmax=MEL_RANGE[1],
     )
+
+
+def _draw_f0(axis: Axes, f0_hz: np.ndarray, hop_s: float, from_s: float, **look: Any) -> None:
+    """Draws F0 at the middles of frames, with gaps where there is none."""
+    times_s = from_s + (np.arange(len(f0_hz)) + 0.5) * hop_s
+    axis.plot(times_s, np.where(f0_hz > 0, f0_hz, np.nan), **look)
 
 
 def _draw_plan(axis: Axes, plan: EmotionPlan, frames: slice, span_s: tuple[float, float]) -> None:

@@ -4,7 +4,6 @@ Source mel -> average voice Y and d-vector S; the emotion comes from the bundle'
 plan; the score network samples the target mel; the vocoder makes the waveform.
 """
 
-import dataclasses
 import os
 import pathlib
 import tempfile
@@ -13,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-import emoconv_jax
 from emoconv_jax.audio.mel import log_mel
 from emoconv_jax.audio.reading import check_waveform, read_audio
 from emoconv_jax.audio.vad import loudest
@@ -40,14 +38,13 @@ from emoconv_jax.inference.batching import (
     in_batches,
     sample_batch,
 )
-from emoconv_jax.inference.conversion import CAUTION, Conversion
-from emoconv_jax.inference.encoders import (
-    AverageVoiceRole,
-    VocoderRole,
-    emotion_role,
-    log_floor,
-)
-from emoconv_jax.inference.request import Request, Resolved, resolve
+from emoconv_jax.inference.conversion import Conversion
+from emoconv_jax.inference.encoders import VocoderRole, log_floor
+from emoconv_jax.inference.melody import Melody, joined, reply
+from emoconv_jax.inference.provenance import provenance
+from emoconv_jax.inference.request import Request
+from emoconv_jax.inference.resolved import Resolved, resolve
+from emoconv_jax.inference.roles import average_voice_role, emotion_role, whisper_encoder
 from emoconv_jax.inference.sampling import Sampler
 from emoconv_jax.inference.speaker import SpeakerRole
 from emoconv_jax.shapes import Float
@@ -76,6 +73,7 @@ class EmotionConverter:
         banks: Banks,
         source: hub.Source | None = None,
         compute: str = "float32",
+        whisper: pathlib.Path | None = None,
     ):
         """Loads every role. Use `from_pretrained`.
 
@@ -85,16 +83,15 @@ class EmotionConverter:
             banks: of the bundle.
             source: where the folder came from; None is the folder itself.
             compute: as of `from_pretrained`.
+            whisper: likewise.
         """
         self.config, self.banks, self.sha256 = config, banks, fingerprint(folder)
         self.source, self.card = source or hub.Source(str(folder), None), read_card(folder)
-        self.sampler = Sampler(
-            config, load_variables(folder, "score_network", config), compute=compute
-        )
-        self.average_voice = AverageVoiceRole(
-            config, load_variables(folder, "average_voice", config)
-        )
-        self.emotion = emotion_role(folder, config)
+        network = load_variables(folder, "score_network", config)
+        self.sampler = Sampler(config, network, compute=compute)
+        heard = whisper_encoder(config, whisper)
+        self.average_voice = average_voice_role(folder, config, heard)
+        self.emotion = emotion_role(folder, config, heard)
         self.speaker = SpeakerRole.from_bundle(folder, config)
         self.vocoder = VocoderRole(config, folder)
         self._on_step = self._tell
@@ -106,6 +103,7 @@ class EmotionConverter:
         revision: str | None = None,
         *,
         compute: str = "float32",
+        whisper: pathlib.Path | None = None,
     ) -> "EmotionConverter":
         """Loads a bundle.
 
@@ -114,6 +112,7 @@ class EmotionConverter:
             revision: branch, tag or commit on the Hub; None is its main branch.
             compute: "float32", "bfloat16" for the inside of the score network, or "auto", the
                 faster of the two on this machine.
+            whisper: where the weights of Whisper lie; None is the public base model, fetched once.
 
         Returns:
             The converter.
@@ -124,7 +123,8 @@ class EmotionConverter:
                 its configuration, or the Hub does not give it.
         """
         folder, commit = hub.fetch(path, revision)
-        return cls(folder, *open_bundle(folder), hub.Source(os.fspath(path), commit), compute)
+        found = hub.Source(os.fspath(path), commit)
+        return cls(folder, *open_bundle(folder), found, compute, whisper)
 
     def save_pretrained(self, folder: str | os.PathLike[str], card: str | None = None) -> None:
         """Writes the bundle: configuration, parts, banks, model card. It loads to equal outputs.
@@ -140,7 +140,7 @@ class EmotionConverter:
         target = pathlib.Path(folder)
         held = {
             "score_network": self.sampler.variables,
-            "average_voice": self.average_voice.variables,
+            self.config.roles.average_voice: self.average_voice.variables,
             self.config.roles.emotion: self.emotion.variables,
             "speaker": {"params": self.speaker.params},
             "vocoder": {"params": self.vocoder.params},
@@ -209,7 +209,7 @@ class EmotionConverter:
             **request: the fields of `Request`.
 
         Returns:
-            The conversion; its audio is as long as the source.
+            The conversion; its audio is as long as the source, but for the rate "follow".
 
         Raises:
             UsageError: a request that makes no sense.
@@ -261,7 +261,7 @@ class EmotionConverter:
             **request: the fields of `Request`.
 
         Returns:
-            Iterator over waveforms of up to 15 s, which together are as long as the source.
+            Iterator over waveforms of up to 15 s, which together are as long as a conversion.
 
         Raises:
             UsageError: a request that makes no sense.
@@ -289,12 +289,13 @@ class EmotionConverter:
     def _job(self, request: dict[str, Any], batch: int | None, listener: Any) -> Job:
         """Returns what a request means here, its reference recording heard."""
         resolved = resolve(Request(**request), self.config, self.banks)
-        reference, path = None, resolved.request.emotion_ref
+        reference, changed, path = None, None, resolved.request.emotion_ref
         if path is not None:
             rate_hz = self.config.mel.sample_rate_hz
             audio = read_audio(path, rate_hz, max_seconds=VOICE_SECONDS)
-            reference = self.emotion.hear(audio, rate_hz).embedding
-        return Job(resolved, reference, batch_size(self.sampler, batch), listener)
+            heard = self.emotion.hear(audio, rate_hz)
+            reference, changed = heard.embedding, resolved.heard(heard.arousal)
+        return Job(resolved, reference, batch_size(self.sampler, batch), listener, changed)
 
     def _read(self, source: Source, resolved: Resolved) -> tuple[np.ndarray, str]:
         """Returns a source's waveform and name, or refuses it."""
@@ -310,16 +311,18 @@ class EmotionConverter:
             resolved.request.curve.check_within(len(audio) / rate_hz)
         return audio, name
 
-    def _stretches(self, audio: np.ndarray) -> Iterator[Stretch]:
+    def _stretches(self, audio: np.ndarray, job: Job) -> Iterator[Stretch]:
         """Yields the stretches of a recording, encoded as they are asked for."""
         rate_hz, hop = self.config.mel.sample_rate_hz, self.config.mel.hop_samples
         mel, speaker = log_mel(audio, self.config.mel), None
+        melody = Melody(audio, self.config.mel) if self.config.score_network.prosody else None
         for chunk in chunks.chunks_of(mel):
             if speaker is None:
                 speaker = self.speaker(loudest(audio, int(VOICE_SECONDS * rate_hz)), rate_hz)
             own, sound = mel[chunk.start : chunk.stop], audio[chunk.start * hop : chunk.stop * hop]
-            emotion = self.emotion.hear(sound, rate_hz).embedding
-            yield Stretch(own, self.average_voice(own), speaker, emotion, chunk.start)
+            heard, voice = self.emotion.hear(sound, rate_hz), self.average_voice(own, sound)
+            stretch = Stretch(own, voice, speaker, heard.embedding, chunk.start)
+            yield melody.ask(stretch, job, heard.arousal) if melody else stretch
 
     def _run(self, stretches: Sequence[Stretch], job: Job) -> list[Float[np.ndarray, "_ m"]]:
         """Returns the log-mels of a batch, telling of each step's share of their seconds."""
@@ -336,15 +339,16 @@ class EmotionConverter:
 
     def _streamed(self, audio: np.ndarray, name: str, job: Job) -> Iterator[np.ndarray]:
         def mels() -> Iterator[np.ndarray]:
-            for stretch in self._stretches(audio):
+            for stretch in self._stretches(audio, job):
                 (mel,) = self._run([stretch], job)
                 check_finite(mel, name)
                 yield mel
 
-        left = len(audio)
+        left, follows = len(audio), job.resolved.request.rate == "follow"
         for waveform in self.vocoder.stream(chunks.joined(mels())):
-            yield waveform[:left]
+            yield waveform if follows else waveform[:left]
             left -= len(waveform)
+        left = len(audio) % self.config.mel.hop_samples if follows else left
         if left > 0:  # the mel drops the last samples of a hop
             yield np.zeros(left, np.float32)
 
@@ -358,7 +362,9 @@ class EmotionConverter:
             for number, source in enumerate(sources):
                 try:
                     audio, name = self._read(source, job.resolved)
-                    yield Recording(number, name, audio), list(self._stretches(audio))
+                    stretches = list(self._stretches(audio, job))
+                    asked = [s.asked for s in stretches if s.asked is not None]
+                    yield Recording(number, name, audio, asked), stretches
                 except EmoconvError as error:
                     failed.append((number, error))
 
@@ -377,24 +383,16 @@ class EmotionConverter:
         mel = np.concatenate(list(chunks.joined(recording.mels)))
         check_finite(mel, recording.name)
         spoken = self.vocoder(mel)
-        fitted = np.zeros(len(audio), np.float32)  # the mel drops the last samples of a hop
-        fitted[: min(len(audio), len(spoken))] = spoken[: len(audio)]
-        plan, provenance = resolved.plan(len(mel)), self._provenance(recording.name, resolved)
-        return Conversion(fitted, rate_hz, mel, audio, plan, provenance, self.config.mel)
-
-    def _provenance(self, name: str, resolved: Resolved) -> dict[str, Any]:
-        commit, request = self.source.commit, dataclasses.asdict(resolved.request)
-        if request["emotion_ref"]:  # where it lies is nobody's business
-            request["emotion_ref"] = pathlib.Path(request["emotion_ref"]).name
-        return {
-            "notice": CAUTION,
-            "software": f"emoconv {emoconv_jax.__version__}",
-            "bundle": self.config.name,
-            "bundle_revision": f"{self.source.name}@{commit}" if commit else None,
-            "bundle_sha256": self.sha256,
-            "licence": self.config.licence,
-            "imported": {entry.part: entry.licence for entry in self.config.imported},
-            "source": name,
-            "request": request,
-            "conditions": list(resolved.names),
-        }
+        asked, samples = joined(recording.asked), len(audio)
+        places = asked and asked.places
+        if places is not None:  # at another pace
+            hop = self.config.mel.hop_samples
+            samples = len(mel) * hop + len(audio) % hop
+        fitted = np.zeros(samples, np.float32)  # the mel drops the last samples of a hop
+        fitted[: min(samples, len(spoken))] = spoken[:samples]
+        plan = resolved.plan(len(mel), 0, places)
+        made = provenance(recording.name, resolved, self.config, self.source, self.sha256)
+        if asked is not None:
+            made["prosody"] = reply(asked, (len(audio) / rate_hz, samples / rate_hz))
+        mels, told = self.config.mel, asked and asked.wanted
+        return Conversion(fitted, rate_hz, mel, audio, plan, made, mels, told)

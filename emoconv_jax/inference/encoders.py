@@ -90,8 +90,16 @@ class AverageVoiceRole:
         config = read_config(folder)
         return cls(config, load_variables(folder, "average_voice", config))
 
-    def __call__(self, mel: Float[np.ndarray, "f m"]) -> Float[np.ndarray, "f m"]:
-        """Returns Y for a log-mel of any length."""
+    def __call__(
+        self, mel: Float[np.ndarray, "f m"], audio: Float[np.ndarray, " n"] | None = None
+    ) -> Float[np.ndarray, "f m"]:
+        """Returns Y for a log-mel of any length.
+
+        Args:
+            mel: of a stretch of speech.
+            audio: of it, which other average-voice roles hear.
+        """
+        del audio
         return np.asarray(self._apply(self.variables, *pad(mel, self.floor)))[0, : len(mel)]
 
 
@@ -269,17 +277,6 @@ class DimensionalRole:
             )
             for embedding, values in zip(embeddings, told, strict=True)
         ]
-
-
-def emotion_role(folder: pathlib.Path, config: BundleConfig) -> EmotionRole | DimensionalRole:
-    """Returns the emotion role as a bundle fills it.
-
-    Args:
-        folder: of the bundle.
-        config: of it.
-    """
-    kind = EmotionRole if config.roles.emotion == "recogniser" else DimensionalRole
-    return kind(config, load_variables(folder, config.roles.emotion, config))
 
 
 class VocoderRole:

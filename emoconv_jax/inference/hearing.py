@@ -14,7 +14,8 @@ from emoconv_jax.bundles import hub
 from emoconv_jax.bundles.format import BundleConfig, read_config
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.files import replacing
-from emoconv_jax.inference.encoders import Recognition, emotion_role
+from emoconv_jax.inference.encoders import Recognition
+from emoconv_jax.inference.roles import emotion_role
 from emoconv_jax.inference.speaker import SpeakerRole
 from emoconv_jax.shapes import Float
 
@@ -26,16 +27,20 @@ DIGITS = 6
 class Ear:
     """The speaker and the emotion encoder of a bundle."""
 
-    def __init__(self, folder: pathlib.Path, config: BundleConfig):
+    def __init__(
+        self, folder: pathlib.Path, config: BundleConfig, whisper: pathlib.Path | None = None
+    ):
         """Loads both. Use `from_pretrained`.
 
         Args:
             folder: of the bundle; its other parts may be absent.
             config: of the bundle.
+            whisper: where Whisper's weights lie, for a bundle that needs them; None is the public
+                base model, fetched if need be.
         """
         self.config = config
         self.speaker = SpeakerRole.from_bundle(folder, config)
-        self.emotion = emotion_role(folder, config)
+        self.emotion = emotion_role(folder, config, whisper)
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike[str], revision: str | None = None) -> "Ear":

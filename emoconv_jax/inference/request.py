@@ -6,6 +6,9 @@ The fields compose, in this order:
     (2)  base and strength: EmoMix's three phases from the base to the target
     (3)  intensity: so much of that, and neutral for the rest
     (4)  guidance: away from the negative
+
+Prosody by rule follows (1) to (3), as the mean over the solver's steps; guidance is of the network
+alone and moves nothing of it.
 """
 
 import dataclasses
@@ -15,22 +18,13 @@ from typing import Any
 
 import numpy as np
 
-from emoconv_jax.bundles.banks import (
-    HEARD,
-    NULL,
-    REFERENCE,
-    SOURCE,
-    Banks,
-    arousal_name,
-    condition_name,
-)
-from emoconv_jax.bundles.format import BundleConfig
-from emoconv_jax.config import LATENTS, DiffusionConfig, MelConfig
+from emoconv_jax.bundles.banks import NULL, REFERENCE, arousal_name, condition_name
+from emoconv_jax.config import LATENTS, DiffusionConfig
 from emoconv_jax.diffusion import plan as plans
 from emoconv_jax.diffusion.grids import SPACINGS, time_grid
 from emoconv_jax.diffusion.sde import MeanRevertingSDE
 from emoconv_jax.diffusion.solvers import DETERMINISTIC, SOLVERS
-from emoconv_jax.errors import EmoconvError, UsageError
+from emoconv_jax.errors import UsageError
 from emoconv_jax.inference.curve import Curve
 from emoconv_jax.inference.fields import check_type, number_of, other_type, real, whole_of
 from emoconv_jax.shapes import Float
@@ -46,9 +40,11 @@ STRONGEST = 0.8  # above it the base emotion vanishes (EmoMix, section 2.2)
 NEUTRAL = "neutral"
 USUAL_SDE = MeanRevertingSDE()
 TARGETS = ("arousal", "mix", "curve")
-NUMBERS = ("arousal", "strength", "intensity", "guidance", "start")
+NUMBERS = ("arousal", "strength", "intensity", "guidance", "latent_noise", "start", "prosody")
 WHOLE = ("steps", "seed")
-NAMES = ("base", "solver", "spacing", "latent")  # None leaves them open
+NAMES = ("base", "solver", "spacing", "latent", "rate")  # None leaves them open
+RATES = ("keep", "follow")
+SHARES = ("strength", "intensity", "latent_noise", "prosody")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +72,16 @@ class Request:
             else "uniform_t".
         latent: what the conversion sets out from: "noise" draws the voice and melody anew, "source"
             inverts the source and keeps them, which takes one more run. None is the bundle's own.
+        latent_noise: share of the inverted source's variance that is drawn anew, 0..1: the more,
+            the less of its old emotion stays, and of its voice. None is the bundle's own.
         start: diffusion time at which it sets out, 0.001 to 1: the lower, the more of the source
             stays. None is the bundle's own.
         seed: of start state and solver noise.
+        prosody: how much of what the emotion does to pitch, energy and pace is asked of the network
+            by rule, 0 (the source's melody stays) to 1; None is 1 where the bundle's score network
+            takes prosody, and others refuse it.
+        rate: "keep", as long as the source, or "follow", as fast as the emotion speaks; None is
+            "keep".
     """
 
     arousal: float | int | None = None
@@ -94,8 +97,11 @@ class Request:
     steps: int | None = None
     spacing: str | None = None
     latent: str | None = None
+    latent_noise: float | int | None = None
     start: float | int | None = None
     seed: int = 0
+    prosody: float | int | None = None
+    rate: str | None = None
 
     def __post_init__(self) -> None:
         """Refuses values of another type, and makes NumPy's numbers plain ones.
@@ -146,6 +152,19 @@ class Request:
         self._check_target()
         return self._guided(self._composed(self._target(times_s), sde))
 
+    def unguided(
+        self,
+        times_s: Float[np.ndarray, " f"] | None = None,
+        sde: MeanRevertingSDE = USUAL_SDE,
+    ) -> plans.EmotionPlan:
+        """Returns the plan without guidance, which prosody by rule follows.
+
+        Args:
+            times_s: as of `plan`.
+            sde: as of `plan`.
+        """
+        return self._composed(self._target(times_s), sde)
+
     def segments(self, sde: MeanRevertingSDE = USUAL_SDE) -> tuple[plans.Segment, ...]:
         """Returns the segments that every stretch of every utterance can be run under.
 
@@ -159,11 +178,12 @@ class Request:
         target = self._target(None) if self.curve is None else self.curve.every(self._count)
         return self._guided(self._composed(target, sde)).segments()
 
-    def filled(self, diffusion: DiffusionConfig) -> "Request":
+    def filled(self, diffusion: DiffusionConfig, takes_prosody: bool = False) -> "Request":
         """Returns the request with a bundle's own way to set out where it names none.
 
         Args:
             diffusion: of the bundle.
+            takes_prosody: whether its score network does; others leave that open.
         """
         latent = self.latent or diffusion.latent
         run = dataclasses.replace(self, solver=self.solver or DEFAULT_SOLVERS[latent])
@@ -178,8 +198,11 @@ class Request:
             steps=run._count,
             spacing=run._spacing,
             latent=latent,
+            latent_noise=real(self.latent_noise, diffusion.latent_noise),
             start=real(self.start, diffusion.start),
             guidance=real(self.guidance, diffusion.guidance),
+            prosody=real(self.prosody, 1.0) if takes_prosody else None,
+            rate=(self.rate or RATES[0]) if takes_prosody else None,
         )
 
     @property
@@ -245,6 +268,7 @@ class Request:
             ("solver", self.solver, tuple(SOLVERS)),
             ("latent", self.latent, LATENTS),
             ("spacing", self.spacing, SPACINGS),
+            ("rate", self.rate, RATES),
         ):
             if value is not None and value not in allowed:
                 raise UsageError(f"{field}: found {value!r}, allowed are {', '.join(allowed)}")
@@ -269,7 +293,7 @@ class Request:
             raise UsageError(f"give {', '.join(TARGETS)} or emotion_ref; found none of them")
         if self.strength is not None and self.base is None:
             raise UsageError("strength: needs a base emotion to be the strength against")
-        for field in ("strength", "intensity"):
+        for field in SHARES:
             share = getattr(self, field)
             if share is not None and not 0 <= share <= 1:
                 raise UsageError(f"{field}: found {share}, allowed is 0..1")
@@ -307,80 +331,3 @@ class Request:
     def _guided(self, chosen: plans.EmotionPlan) -> plans.EmotionPlan:
         guidance = 1 if self.guidance is None else self.guidance
         return plans.guided(chosen, condition_name(self.negative, "negative"), guidance)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Resolved:
-    """What a request means with a bundle; `resolve` makes it.
-
-    Attributes:
-        request: with nothing left open.
-        names: of the conditions, in the order of the plan and of the embeddings.
-        mel: says how long a frame is.
-        sde: the forward process.
-        known: embedding of every condition that is not heard in a recording.
-    """
-
-    request: Request
-    names: tuple[str, ...]
-    mel: MelConfig
-    sde: MeanRevertingSDE
-    known: Mapping[str, Float[np.ndarray, " e"]]
-
-    def plan(self, frames: int | None = None, first_frame: int = 0) -> plans.EmotionPlan:
-        """Returns the emotion plan for an utterance, or for a stretch of it.
-
-        Args:
-            frames: of the utterance or stretch, padding included; None is a plan to look at before
-                they are known. A plan without a curve does not depend on them.
-            first_frame: where the stretch begins in the utterance.
-
-        Returns:
-            The plan, of the conditions `names`; over frames where the request has a curve that
-            changes.
-        """
-        if frames is None:
-            return self.request.plan(sde=self.sde)
-        middles = (first_frame + np.arange(frames) + 0.5) * self.mel.hop_samples
-        return self.request.plan(middles / self.mel.sample_rate_hz, self.sde)
-
-    def embeddings(
-        self, own: Float[np.ndarray, "b e"], reference: Float[np.ndarray, " e"] | None = None
-    ) -> Float[np.ndarray, "k b e"]:
-        """Returns the embedding of each condition for each utterance.
-
-        Args:
-            own: what is heard in each source.
-            reference: what is heard in `emotion_ref`; needed where `names` has "reference".
-
-        Raises:
-            EmoconvError: a reference is needed and not given.
-        """
-        if REFERENCE in self.names and reference is None:
-            raise EmoconvError("reference: none given, the plan has one among its conditions")
-        heard = {SOURCE: own, REFERENCE: reference}
-        rows = [heard[name] if name in HEARD else self.known[name] for name in self.names]
-        return np.stack([np.broadcast_to(row, own.shape) for row in rows]).astype(np.float32)
-
-
-def resolve(request: Request, config: BundleConfig, banks: Banks) -> Resolved:
-    """Returns what a request means with a bundle.
-
-    Args:
-        request: what to convert to.
-        config: of the bundle.
-        banks: of the bundle.
-
-    Returns:
-        The request with nothing left open, its plan and embeddings.
-
-    Raises:
-        UsageError: a field that makes no sense, or an emotion the bundle does not know.
-    """
-    request.plan()  # before a foreign default is mixed in, so that a message names what was asked
-    request = request.filled(config.diffusion)
-    sde = MeanRevertingSDE(config.diffusion.beta_0, config.diffusion.beta_1)
-    names = request.plan(sde=sde).names
-    wanted = dict.fromkeys([*names, *(name for _, name in request.mentioned())])
-    known = {name: banks.condition(name) for name in wanted if name not in HEARD}
-    return Resolved(request, names, config.mel, sde, known)

@@ -86,11 +86,13 @@ class Sampler:
         keys: Key[Array, " b"],
         first_frame: Int[Any, " b"] | None = None,
         prosody: Float[Any, "b f 3"] | None = None,
+        own_prosody: Float[Any, "b f 3"] | None = None,
         present: Float[Any, "b 3"] | None = None,
         *,
         solver: str,
         segments: Segments,
         latent: str = "noise",
+        latent_noise: float = 0.0,
         start: float = 1.0,
         spacing: str = "uniform_t",
         on_step: Callable[[Any], None] | None = None,
@@ -98,24 +100,23 @@ class Sampler:
         """Draws the target log-mel of each utterance.
 
         Args:
-            x_source: log-mel of the source. The first state reads it, and a reference block, which
-                has the voice from it: the same at every time as the original's reference is, the
-                mean of (3) of `diffusion.sde`.
+            x_source: log-mel of the source, for the first state and for a reference block.
             average_voice: Y.
             mask: 1 on real frames.
             speaker: d-vectors.
             emotions: embedding of each condition of the plan, the same for every utterance or not.
-            own_emotion: embeddings of the sources, which an inversion runs under.
-            weights: of the plan, over frames where the emotion changes within the utterances, and
+            own_emotion: embeddings of the sources, for an inversion.
+            weights: of the plan; over frames where the emotion changes within the utterances, and
                 for each of these where they are at different places of a file.
             keys: one per utterance.
             first_frame: number of each utterance's first frame in its file; None is 0.
-            prosody: that the target is to have, for a network that takes it: log2 F0, voicing and
-                log energy, as stored; None leaves it to the network.
-            present: 1.0 where a channel of it is given; None is all of them.
+            prosody: as stored, that the target is to have; None leaves it to the network.
+            own_prosody: of the sources, for an inversion; None is `prosody`.
+            present: 1.0 where a channel of both is given; None is all of them.
             solver: a key of `diffusion.solvers.SOLVERS`.
             segments: of the plan.
             latent: what the reverse process sets out from, "noise" or the "source" inverted.
+            latent_noise: share of the variance of an inverted source that is drawn anew, 0 to 1.
             start: diffusion time of that state, `config.LEAST_START` to 1.
             spacing: of the steps' times, of `diffusion.grids.SPACINGS`.
             on_step: called with the step's number as each one ends.
@@ -144,8 +145,10 @@ class Sampler:
             self._placed(keys, 0),
             self._placed(first, 0),
             self._told(prosody, present, batch),
+            self._told(prosody if own_prosody is None else own_prosody, present, batch),
             solver=solver,
             segments=segments,
+            latent_noise=jnp.float32(latent_noise),
             latent=latent,
             start=start,
             spacing=spacing,
@@ -177,7 +180,9 @@ class Sampler:
         keys,
         first_frame,
         told,
+        own_told,
         *,
+        latent_noise,
         solver,
         segments,
         latent,
@@ -185,14 +190,18 @@ class Sampler:
         spacing,
         on_step,
     ) -> Array:
-        fixed = (variables, x_source, average_voice, mask, speaker, told)
+        fixed = (variables, x_source, average_voice, mask, speaker)
         grid = solvers.time_grid(weights.shape[0], start, spacing, self.sde)
         pairs = jax.vmap(jax.random.split)(keys)
         if latent == "source":
-            own = functools.partial(self._scores, *fixed, lambda _: own_emotion)
+            own = functools.partial(self._scores, *fixed, own_told, lambda _: own_emotion)
             x_start = solvers.invert(
                 self.sde, own, x_source, average_voice, mask, grid, solver, on_step
             )
+            x_start = solvers.renewed(
+                self.sde, x_start, x_source, average_voice, pairs[:, 0], latent_noise, start,
+                first_frame,
+            )  # fmt: skip
         else:
             x_start = solvers.start_state(
                 self.sde, x_source, average_voice, pairs[:, 0], start, first_frame
@@ -201,6 +210,7 @@ class Sampler:
         plan = functools.partial(
             self._scores,
             *fixed,
+            told,
             lambda active: emotions[jnp.array(active)].reshape(len(active) * batch, width),
         )
         return solvers.sample(

@@ -39,7 +39,7 @@ from emoconv_jax.models.whisper import (
     WhisperEncoder,
 )
 from emoconv_jax.porting.whisper import DECODER, config_of, port_whisper, read_whisper
-from emoconv_jax.porting.whisper_files import MODEL, fetch_whisper
+from emoconv_jax.porting.whisper_files import MODEL, fetch_encoder
 from emoconv_jax.shapes import Float, Int
 
 TAIL_SAMPLES = 4800  # .3 s of silence, eq. 1: a word that is cut off is heard as another
@@ -60,7 +60,7 @@ def load_whisper(source: pathlib.Path | None = None) -> tuple[dict[str, Any], Wh
         EmoconvError: no such file, one that is damaged or of another network, by name and field, or
             weights that cannot be fetched.
     """
-    folder = fetch_whisper() if source is None else source
+    folder = fetch_encoder() if source is None else source
     path = folder / "model.safetensors"
     if path.is_file():
         data = read_json(folder / CONFIG_FILE, "a Hugging Face folder", most_bytes=JSON_BYTES)

@@ -18,6 +18,7 @@ from emoconv_jax.models.speaker import PARTIAL_FRAMES, SpeakerEncoder
 from emoconv_jax.models.vocoder import Vocoder
 from emoconv_jax.models.wav2vec2 import DimensionalRecogniser, check_wav2vec2, least_samples
 from emoconv_jax.models.whisper import WhisperEncoder, check_whisper
+from emoconv_jax.models.whisper_heads import WhisperAverageVoiceHead, WhisperEmotionHead
 
 FRAMES = 16  # of the example that is traced; any number gives the same variables
 
@@ -68,4 +69,8 @@ def _example(network: nn.Module) -> tuple[Any, ...]:
         case WhisperEncoder(config=sizes):
             check_whisper(sizes)
             return of(1, 2, sizes.mels), of(1, 2)
+        case WhisperAverageVoiceHead(config=sizes):
+            return of(1, FRAMES, len(sizes.states) * sizes.hidden), of(1, FRAMES)
+        case WhisperEmotionHead(config=sizes):
+            return (of(1, sizes.pooled * 2 * sizes.hidden),)
     raise TypeError(f"{type(network).__name__} is no network of a bundle")

@@ -36,6 +36,9 @@ class Batch(NamedTuple):
         emotion_label: index into the vocabulary, -1 unknown.
         arousal_label: 1..7, -1 unknown.
         prosody: log2 F0, voicing and log energy, as they are stored.
+        states: of Whisper's encoder, as they are stored.
+        pooled: of Whisper's encoder, over the whole utterance.
+        phones: index of each frame's phone or unit, -1 unknown.
     """
 
     mel: Float[np.ndarray, "b f m"]
@@ -47,6 +50,9 @@ class Batch(NamedTuple):
     emotion_label: Int[np.ndarray, " b"] | None = None
     arousal_label: Float[np.ndarray, " b"] | None = None
     prosody: Float[np.ndarray, "b f 3"] | None = None
+    states: Float[np.ndarray, "b f s"] | None = None
+    pooled: Float[np.ndarray, "b p"] | None = None
+    phones: Int[np.ndarray, "b f"] | None = None
 
 
 class Stretches(NamedTuple):
@@ -84,6 +90,7 @@ class Batches:
         bank_share: float = 0.0,
         speaker_share: float = 0.0,
         prosody: bool = False,
+        target: str = "phones",
         host: int = 0,
         hosts: int = 1,
     ):
@@ -92,7 +99,7 @@ class Batches:
         Args:
             store: the features.
             selection: indices of the utterances to draw from.
-            trainee: "recogniser", "average_voice" or "score_network"; says which fields are read.
+            trainee: one of `config.TRAINEES`; says which fields are read.
             batch: examples in the global batch, a multiple of `hosts`.
             frames: of a crop; shorter utterances are padded and masked.
             seed: of order and crops.
@@ -103,6 +110,7 @@ class Batches:
             speaker_share: how often an utterance sees the d-vector of another one of its speaker's
                 in the selection, 0 to 1.
             prosody: whether a score network reads the prosody.
+            target: of an average voice, "phones" or "parallel".
             host: which slice this process reads.
             hosts: how many processes share a batch.
 
@@ -114,7 +122,7 @@ class Batches:
         self.store, self.selection, self.trainee = store, selection, trainee
         self.batch, self.seed = batch, seed
         self.banks, self.bank_share, self.speaker_share = banks, bank_share, speaker_share
-        self.prosody = prosody
+        self.prosody, self.target = prosody, target
         self._clips = _by_speaker(store, selection) if speaker_share else {}
         self.part = range(batch * host // hosts, batch * (host + 1) // hosts)
         self._lengths = np.array([store.utterances[i].frames for i in selection], dtype=np.int64)
@@ -174,23 +182,39 @@ class Batches:
             mask=(np.arange(stretches.frames) < real[:, None]).astype(np.float32),
             index=np.arange(self.part.start, self.part.stop, dtype=np.int32),
         )
-        if self.trainee == "recogniser":
-            chosen = [self.store.utterances[i] for i in indices]
-            labels = [EMOTIONS.index(u.emotion) if u.emotion else -1 for u in chosen]
-            return batch._replace(
-                emotion_label=np.array(labels, dtype=np.int32),
-                arousal_label=np.array([u.arousal for u in chosen], dtype=np.float32),
-            )
-        if self.trainee == "average_voice":
+        if self.trainee in ("recogniser", "whisper_emotion"):
+            batch = self._labelled(batch, indices)
+            if self.trainee == "whisper_emotion":
+                pooled = np.asarray(self.store.array("whisper_pooled"))[indices]
+                batch = batch._replace(pooled=pooled.astype(np.float32))
+            return batch
+        if self.trainee in ("average_voice", "whisper_average_voice"):
             phones = self._stack("phones", stretches, UNALIGNED, np.int64)
-            table = np.asarray(self.store.array("targets"))
-            return batch._replace(average_voice=average_voice_target(phones, table))
+            if self.trainee == "whisper_average_voice":
+                states = self._stack("whisper", stretches, 0.0)
+                batch = batch._replace(states=states, phones=phones.astype(np.int32))
+            return batch._replace(average_voice=self._voices(phones, stretches))
         return batch._replace(
             average_voice=self._stack("average_voice", stretches, 0.0),
             speaker=self._speakers(indices, stretches.draws),
             emotion=self._emotions(indices, stretches.draws[:, BANK]),
             prosody=self._stack("prosody", stretches, 0.0) if self.prosody else None,
         )
+
+    def _labelled(self, batch: Batch, indices: np.ndarray) -> Batch:
+        """Returns a batch with what is known of its utterances' emotions."""
+        utterances = [self.store.utterances[i] for i in indices]
+        labels = [EMOTIONS.index(u.emotion) if u.emotion else -1 for u in utterances]
+        return batch._replace(
+            emotion_label=np.array(labels, dtype=np.int32),
+            arousal_label=np.array([u.arousal for u in utterances], dtype=np.float32),
+        )
+
+    def _voices(self, phones: np.ndarray, stretches: Stretches) -> np.ndarray:
+        """Returns the target of an average voice."""
+        if self.target == "parallel":
+            return self._stack("parallel", stretches, 0.0)
+        return average_voice_target(phones, np.asarray(self.store.array("targets")))
 
     def __iter__(self) -> Iterator[Batch]:
         step = 0

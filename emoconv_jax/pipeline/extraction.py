@@ -2,9 +2,11 @@
 
 What a shard's folder holds then, beside what `pipeline.store` describes:
 
-    items.json    one entry per row of the shard, in order: an `Item`, or a `Reject`
-    aligned.i1    [frames]           phone of each frame by given times or an aligner, else -1
-    speaker.f32   [utterances, 256]  d-vectors
+    items.json          one entry per row of the shard, in order: an `Item`, or a `Reject`
+    aligned.i1          [frames]            phone of each frame by given times or an aligner, or -1
+    speaker.f32         [utterances, 256]   d-vectors
+    prosody.f32         [frames, 3]         as `audio.prosody.prosody` returns it
+    whisper_pooled.f16  [utterances, 7168]  beside whisper.f16, where `Settings.whisper` is true
 
 A shard depends on its rows and on the settings, on nothing else of the corpus.
 """
@@ -21,13 +23,16 @@ from typing import Any
 
 import numpy as np
 
+from emoconv_jax.audio.columns import LOG2_F0, VOICING
 from emoconv_jax.audio.mel import log_mel
-from emoconv_jax.audio.prosody import f0_track, level_db, level_spread_db
+from emoconv_jax.audio.prosody import level_db, level_spread_db, prosody
 from emoconv_jax.audio.reading import SILENCE_PEAK, conform
+from emoconv_jax.audio.vad import speaker_mel
 from emoconv_jax.config import MelConfig, from_dict, to_dict
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.files import read_json
 from emoconv_jax.inference.speaker import SpeakerRole
+from emoconv_jax.inference.whisper_features import WhisperFeatures
 from emoconv_jax.pipeline.alignment import align_english
 from emoconv_jax.pipeline.labels import rating
 from emoconv_jax.pipeline.manifest import Row
@@ -35,9 +40,10 @@ from emoconv_jax.pipeline.phones import UNALIGNED, PhoneSpan, frame_phones
 from emoconv_jax.pipeline.rejects import UNREADABLE
 from emoconv_jax.pipeline.shard_runner import tick
 from emoconv_jax.pipeline.sources import is_folder, read_row
-from emoconv_jax.pipeline.store import shard_folder
+from emoconv_jax.pipeline.store import ARRAYS, shard_folder
 from emoconv_jax.pipeline.textgrids import find_text_grid, read_text_grid
 from emoconv_jax.porting.registry import fetch_weights
+from emoconv_jax.porting.whisper_files import fetch_whisper
 from emoconv_jax.shapes import Float
 
 ITEMS, ALIGNED, SPEAKER = "items.json", "aligned.i1", "speaker.f32"
@@ -60,6 +66,7 @@ class Settings:
         text_grids: a folder of Montreal TextGrids; empty, those beside the audio.
         max_seconds: longer utterances are rejected.
         shard_utterances: how many rows make a shard, the unit of work and of resuming.
+        whisper: whether to store the states of Whisper's encoder, 2 kB a frame.
     """
 
     mel: MelConfig = dataclasses.field(default_factory=MelConfig)
@@ -67,6 +74,7 @@ class Settings:
     text_grids: str = ""
     max_seconds: float = 60.0
     shard_utterances: int = 128
+    whisper: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,30 +149,26 @@ def extract_shard(job: ShardJob) -> None:
     if (target / ITEMS).is_file():
         tick(len(job.tasks))
         return
-    entries, mels, phones, vectors = [], [], [], []
+    entries: list[dict[str, Any]] = []
+    found_of: dict[str, list[np.ndarray]] = {name: [] for name in shard_files(job.settings)}
     for task in job.tasks:
         found = extract(task, job.settings)
         if isinstance(found, Reject):
             entries.append(to_dict(found))
         else:
-            item, mel, aligned, vector = found
+            item, arrays = found
             entries.append(to_dict(item))
-            mels.append(mel)
-            phones.append(aligned)
-            vectors.append(vector)
+            for name, array in arrays.items():
+                found_of[name].append(array)
         tick()
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}.part")
     partial.mkdir()
     try:
-        for name, arrays, dtype in (
-            ("mel.f16", mels, np.float16),
-            (ALIGNED, phones, np.int8),
-            (SPEAKER, vectors, np.float32),
-        ):
+        for name, arrays in found_of.items():
             with (partial / name).open("wb") as file:
                 for array in arrays:
-                    np.ascontiguousarray(array, dtype).tofile(file)
+                    np.ascontiguousarray(array).tofile(file)
         text = json.dumps(entries, ensure_ascii=False, indent=0)
         (partial / ITEMS).write_text(text, encoding="utf-8")
         os.replace(partial, target)
@@ -175,13 +179,33 @@ def extract_shard(job: ShardJob) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def read_items(folder: pathlib.Path, shard: int, rows: int | None = None) -> list[Item | Reject]:
+def shard_files(settings: Settings) -> dict[str, tuple[Any, str]]:
+    """Returns what the first pass puts into a shard's folder beside `items.json`.
+
+    Args:
+        settings: of the pass.
+
+    Returns:
+        File name -> type of its numbers, and what it has a row per: "frame" or "utterance".
+    """
+    names = ("mel", "prosody", *(("whisper", "whisper_pooled") if settings.whisper else ()))
+    stored = {ARRAYS[name][0]: ARRAYS[name][1:3] for name in names}
+    return {ALIGNED: (np.int8, "frame"), SPEAKER: (np.float32, "utterance")} | stored
+
+
+def read_items(
+    folder: pathlib.Path,
+    shard: int,
+    rows: int | None = None,
+    settings: Settings | None = None,
+) -> list[Item | Reject]:
     """Returns what the first pass found of a shard's rows, in order.
 
     Args:
         folder: the feature folder.
         shard: its number.
         rows: how many there must be, where that is known.
+        settings: of the pass; None checks the files that there always are.
 
     Returns:
         One entry per row.
@@ -199,15 +223,21 @@ def read_items(folder: pathlib.Path, shard: int, rows: int | None = None) -> lis
         for i, entry in enumerate(entries)
     ]
     items = [item for item in found if isinstance(item, Item)]
-    frames = sum(item.frames for item in items)
-    sizes = {name: (place / name).stat().st_size for name in ("mel.f16", ALIGNED, SPEAKER)}
+    if not (place / ARRAYS["prosody"][0]).is_file():
+        raise EmoconvError(
+            f"{place}: prosody.f32 not found, it was prepared before features held prosody; use a "
+            "fresh --out, or delete that folder and run the preparation again"
+        )
+    rows_per = {"frame": sum(item.frames for item in items), "utterance": len(items)}
     sound = (
         all(item.frames > 0 for item in items)
         and (rows is None or len(found) == rows)
-        and sizes[ALIGNED] == frames
-        and sizes["mel.f16"] % max(2 * frames, 1) == 0
-        and sizes[SPEAKER] % max(4 * len(items), 1) == 0
-        and (min(sizes.values()) > 0 or not items)
+        and all(
+            _is_whole(place / name, rows_per[per], dtype)
+            for name, (dtype, per) in shard_files(settings or Settings()).items()
+        )
+        and (place / ALIGNED).stat().st_size == rows_per["frame"]
+        and (place / "prosody.f32").stat().st_size == 12 * rows_per["frame"]
     )
     if not sound:
         raise EmoconvError(
@@ -217,9 +247,13 @@ def read_items(folder: pathlib.Path, shard: int, rows: int | None = None) -> lis
     return found
 
 
-def extract(
-    task: Task, settings: Settings
-) -> tuple[Item, np.ndarray, np.ndarray, np.ndarray] | Reject:
+def _is_whole(path: pathlib.Path, rows: int, dtype: Any) -> bool:
+    """Tells whether a file may hold that many rows."""
+    size = path.stat().st_size if path.is_file() else 0
+    return size % max(np.dtype(dtype).itemsize * rows, 1) == 0 and (size > 0) == (rows > 0)
+
+
+def extract(task: Task, settings: Settings) -> tuple[Item, dict[str, np.ndarray]] | Reject:
     """Returns the features of one utterance, or why there are none.
 
     Args:
@@ -227,7 +261,7 @@ def extract(
         settings: of the pass.
 
     Returns:
-        What was found of it, log-mel [f, m], phones [f] and d-vector [256].
+        What was found of it, and its rows of each of `shard_files`.
     """
     row = task.row
     try:
@@ -247,28 +281,55 @@ def extract(
     mel = log_mel(audio, settings.mel).astype(np.float16)
     spans, alignment, failure = _spans(task, audio, settings)
     phones = frame_phones(spans, len(mel), settings.mel) if spans else np.full(len(mel), UNALIGNED)
+    contour = prosody(audio, rate_hz, settings.mel)
     item = Item(
         frames=len(mel),
         level_db=max(level_db(audio, rate_hz), QUIETEST_DB),
         level_spread_db=level_spread_db(audio, rate_hz),
         peak_db=float(20 * np.log10(np.abs(native).max())),
-        **_pitch(audio, rate_hz),
+        **_pitch(contour),
         alignment=alignment,
         failure=failure,
-        sha256=hashlib.sha256(native.tobytes() + str(native_rate_hz).encode()).hexdigest(),
+        sha256=sound_sha256(native, native_rate_hz),
     )
-    return item, mel, phones.astype(np.int8), _speaker_role()(audio, rate_hz)
+    arrays = {
+        "mel.f16": mel,
+        "prosody.f32": contour,
+        ALIGNED: phones.astype(np.int8),
+        SPEAKER: _speaker_role()(audio, rate_hz).astype(np.float32),
+    }
+    if settings.whisper:
+        heard = _whisper()(audio, rate_hz, len(mel), settings.mel)
+        for name, values in (("whisper", heard.frames), ("whisper_pooled", heard.pooled)):
+            arrays[ARRAYS[name][0]] = values.astype(ARRAYS[name][1])
+    return item, arrays
 
 
-def warm_up() -> None:
+def sound_sha256(audio: Float[np.ndarray, " n"], rate_hz: int) -> str:
+    """Returns what tells a sound from others.
+
+    Args:
+        audio: as it was read.
+        rate_hz: its own.
+    """
+    return hashlib.sha256(audio.tobytes() + str(rate_hz).encode()).hexdigest()
+
+
+def warm_up(settings: Settings | None = None) -> None:
     """Does once what every worker would do at the same time.
 
-    Fetches the weights of the speaker encoder, and fills the cache of librosa's compiled functions:
+    Fetches the weights of the encoders, and fills the cache of librosa's compiled functions:
     processes that fill it together can damage it, and every later run of that environment crashes.
+
+    Args:
+        settings: of the pass.
     """
     fetch_weights("speaker")
+    if settings is not None and settings.whisper:
+        fetch_whisper()
     noise = np.random.default_rng(0).normal(0.0, 0.1, MelConfig().sample_rate_hz)
-    _pitch(noise.astype(np.float32), MelConfig().sample_rate_hz)
+    log_mel(noise.astype(np.float32), MelConfig())
+    speaker_mel(noise.astype(np.float32))
 
 
 def _fault(audio: Float[np.ndarray, " n"], rate_hz: int, settings: Settings) -> Reject | None:
@@ -316,19 +377,24 @@ def _spans(
     return [], FAILED if failure else "", failure
 
 
-def _pitch(audio: Float[np.ndarray, " n"], rate_hz: int) -> dict[str, Any]:
+def _pitch(contour: Float[np.ndarray, "f 3"]) -> dict[str, Any]:
     """Returns the statistics of F0 that `Item` holds."""
-    _, f0_hz = f0_track(audio, rate_hz)
-    voiced = f0_hz[np.isfinite(f0_hz)]
-    if not voiced.size:
+    voiced = contour[:, VOICING] > 0
+    if not voiced.any():
         return {"f0_hz": 0.0, "f0_spread": 0.0, "voiced": 0.0}
+    octaves = contour[voiced, LOG2_F0].astype(np.float64)
     return {
-        "f0_hz": float(np.median(voiced)),
-        "f0_spread": float(np.std(12 * np.log2(voiced))),
-        "voiced": float(voiced.size / f0_hz.size),
+        "f0_hz": float(2 ** np.median(octaves)),
+        "f0_spread": float(12 * np.std(octaves)),
+        "voiced": float(voiced.mean()),
     }
 
 
 @functools.lru_cache(maxsize=1)
 def _speaker_role() -> SpeakerRole:
     return SpeakerRole()
+
+
+@functools.lru_cache(maxsize=1)
+def _whisper() -> WhisperFeatures:
+    return WhisperFeatures()

@@ -2,31 +2,26 @@
 
 The first, `pipeline.extraction`, reads every sound, shard by shard. The second, here, needs the
 whole corpus: duplicates, arousal labels, units for what has no phone times, the average-voice
-target of each phone. `plan.json` says what is being prepared, so that a run that was killed, or the
-jobs of an array, go on with the same; every file is a function of the plan and of the corpora, so
-the result is the same byte for byte.
+target of each phone and of each sentence. Every file is a function of `plan.json` and of the
+corpora, so the result is the same byte for byte.
 """
 
 import collections
 import dataclasses
-import hashlib
-import json
 import pathlib
 import re
 import shutil
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
-from emoconv_jax.config import TRAINING_SPLITS, to_dict
+from emoconv_jax.config import TRAINING_SPLITS
 from emoconv_jax.errors import EmoconvError, UsageError
-from emoconv_jax.files import read_json, replacing, write_text
+from emoconv_jax.files import replacing
+from emoconv_jax.inference.whisper_features import ENCODER
 from emoconv_jax.pipeline import statistics
-from emoconv_jax.pipeline.alignment import read_phone_table
 from emoconv_jax.pipeline.average_voice import SMOOTHING
 from emoconv_jax.pipeline.extraction import (
-    SPEAKER,
     Item,
     Reject,
     Settings,
@@ -38,11 +33,13 @@ from emoconv_jax.pipeline.extraction import (
 )
 from emoconv_jax.pipeline.labels import arousal_labels, check_names, emotion_name, rating
 from emoconv_jax.pipeline.manifest import Row
+from emoconv_jax.pipeline.parallel_target import add_parallel
+from emoconv_jax.pipeline.plan import claim, plan_tasks
 from emoconv_jax.pipeline.rejects import REJECTED, missing_lines, write_rejects
 from emoconv_jax.pipeline.shard_runner import for_each_shard
-from emoconv_jax.pipeline.sources import is_folder, rows_of
 from emoconv_jax.pipeline.splits import CorpusSplits, assign_splits
 from emoconv_jax.pipeline.store import (
+    ARRAYS,
     INDEX,
     SHARDS,
     FeatureStore,
@@ -55,7 +52,6 @@ from emoconv_jax.pipeline.store import (
 
 FAILURES_SHOWN = 5
 PARTIAL = re.compile(r"\.([0-9]{5}\.)?[0-9a-f]{16}\.part")
-PLAN, PHONE_TABLE = "plan.json", "phones.tsv"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,14 +129,14 @@ def prepare(
             f"--splits: puts no utterance of {', '.join(sources)} into "
             f"{', '.join(TRAINING_SPLITS)}; the average voice needs some"
         )
-    _claim(out, settings, tasks)
+    claim(out, settings, tasks)
     size = settings.shard_utterances
     jobs = [
         ShardJob(out, number, settings, tuple(tasks[start : start + size]))
         for number, start in enumerate(range(0, len(tasks), size))
     ]
     mine = jobs if running.share is None else jobs[running.share[0] - 1 :: running.share[1]]
-    warm_up()
+    warm_up(settings)
     for_each_shard(
         extract_shard,
         mine,
@@ -157,77 +153,6 @@ def prepare(
         )
         return None, 0
     return _finish(out, settings, target or Target(), running, tasks, chosen)
-
-
-def plan_tasks(sources: Sequence[str]) -> list[Task]:
-    """Returns every utterance of the sources, with the phone times that came along.
-
-    Args:
-        sources: see `pipeline.sources`.
-
-    Returns:
-        Tasks in the sources' order.
-
-    Raises:
-        UsageError: two corpora of one name.
-        EmoconvError: a source that cannot be read.
-    """
-    tasks: list[Task] = []
-    corpora: set[str] = set()
-    for source in sources:
-        rows = rows_of(source)
-        own = {row.corpus for row in rows}
-        if own & corpora:
-            raise UsageError(f"{source}: a corpus named {min(own & corpora)} was given before")
-        corpora |= own
-        table = pathlib.Path(source) / PHONE_TABLE
-        spans = read_phone_table(table) if is_folder(source) and table.exists() else {}
-        if spans and not any(row.path in spans for row in rows):
-            raise EmoconvError(f"{table}: names no path of the corpus, for example {min(spans)!r}")
-        for number, row in enumerate(rows):
-            found = spans.get(row.path)
-            tasks.append(Task(source, number, row, tuple(found) if found else None))
-    return tasks
-
-
-def _claim(out: pathlib.Path, settings: Settings, tasks: Sequence[Task]) -> None:
-    """Writes down what is prepared here, or refuses a folder that holds something else."""
-    rows = [(dataclasses.astuple(task.row), _times(task)) for task in tasks]
-    text = json.dumps(rows, ensure_ascii=False)
-    plan = {
-        "settings": to_dict(settings),
-        "utterances": len(rows),
-        "rows_sha256": hashlib.sha256(text.encode()).hexdigest(),
-    }
-    path = out / PLAN
-    if path.is_file():
-        found = read_json(path, "")
-        wrong = _difference(found, plan)
-        if wrong:
-            raise UsageError(f"{path}: {wrong}; use a fresh --out, or delete that folder")
-    elif (out / INDEX).exists() or (out / SHARDS).exists():
-        raise UsageError(f"{out}: holds features of no known plan; use a fresh --out")
-    else:
-        out.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(plan, indent=1) + "\n")
-
-
-def _times(task: Task) -> list[tuple[str, float, float]]:
-    return [(span.phone, span.start_s, span.end_s) for span in task.spans or ()]
-
-
-def _difference(found: Any, plan: dict[str, Any]) -> str:
-    """Returns what another plan has otherwise, empty if nothing."""
-    if not isinstance(found, dict) or not isinstance(found.get("settings"), dict):
-        return "no plan of a preparation"
-    for name, value in plan["settings"].items():
-        if found["settings"].get(name) != value:
-            return f"{name} is {found['settings'].get(name)!r}, this run has {value!r}"
-    if found.get("utterances") != plan["utterances"]:
-        return f"utterances are {found.get('utterances')}, this run has {plan['utterances']}"
-    if found.get("rows_sha256") != plan["rows_sha256"]:
-        return "the corpora's rows, their order or their phone times are not those of this run"
-    return ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,13 +198,19 @@ def _finish(
         corpus, utterances, units, mean=target.mean, smoothing=target.smoothing
     )
     write_array(out, "targets", table)
-    _gather_speakers(out, kept)
-    write_index(out, settings.mel, utterances, shard_frames, units)
+    utterances = add_parallel(corpus, utterances)
+    gathered = ("speaker", "whisper_pooled") if settings.whisper else ("speaker",)
+    for name in gathered:
+        _gather(out, name, kept)
+    encoder = ENCODER if settings.whisper else ""
+    write_index(out, settings.mel, utterances, shard_frames, units, encoder)
     ways = collections.Counter(utterance.alignment or "none" for utterance in utterances)
     running.log(
         f"{len(kept)} of {len(rows)} utterances kept, {len(rejects)} rejected; phone times from "
         + ", ".join(f"{name}: {count}" for name, count in sorted(ways.items()))
     )
+    if parallel := sum(u.parallel > 0 for u in utterances):
+        running.log(f"{parallel} of them have a target in context, the mean of other voices")
     failed = [k for k in kept if k.item.failure]
     for k in failed[:FAILURES_SHOWN]:
         running.log(f"not aligned: {_name(rows[k.row])}: {k.item.failure}")
@@ -313,7 +244,7 @@ def _sort_out(
     for shard in range(-(-len(rows) // size)):
         start = place = 0
         expected = min(size, len(rows) - shard * size)
-        for offset, item in enumerate(read_items(out, shard, expected)):
+        for offset, item in enumerate(read_items(out, shard, expected, settings)):
             row = shard * size + offset
             if isinstance(item, Reject):
                 rejects[row] = item
@@ -362,16 +293,17 @@ def _describe(kept: Sequence[_Kept], rows: Sequence[Row], splits: Sequence[str])
     ]
 
 
-def _gather_speakers(out: pathlib.Path, kept: Sequence[_Kept]) -> None:
-    """Writes the d-vectors of all that stays, in order, one shard in memory at a time."""
+def _gather(out: pathlib.Path, name: str, kept: Sequence[_Kept]) -> None:
+    """Writes the rows of all that stays, in order, one shard in memory at a time."""
     places: dict[int, list[int]] = {}
     for k in kept:
         places.setdefault(k.shard, []).append(k.place)
-    with replacing(array_path(out, "speaker")) as (partial,), partial.open("wb") as file:
+    target = array_path(out, name)
+    with replacing(target) as (partial,), partial.open("wb") as file:
         for shard, chosen in places.items():
-            vectors = np.fromfile(shard_folder(out, shard) / SPEAKER, np.float32)
+            rows = np.fromfile(shard_folder(out, shard) / target.name, ARRAYS[name][1])
             count = sum(isinstance(item, Item) for item in read_items(out, shard))
-            vectors.reshape(count, -1)[chosen].tofile(file)
+            rows.reshape(count, -1)[chosen].tofile(file)
 
 
 def _name(row: Row) -> str:

@@ -5,19 +5,25 @@
     shards/00000/mel.f16           [frames, 80]  log-mel of one shard's utterances
     shards/00000/phones.i1         [frames]      index into `phones.PHONES`; from len(PHONES) on, a
                                                  unit of `pipeline.units`; -1 where not aligned
+    shards/00000/whisper.f16       [frames, 1024]  states of Whisper's encoder at the mel's frames,
+                                                 see `inference.whisper_features`
+    shards/00000/parallel.f16      [frames, 80]  the sentence by other voices, in this clip's time;
+                                                 zeros where `Utterance.parallel` is 0
     shards/00000/average_voice.f16 [frames, 80]  Y of the trained average-voice encoder
-    shards/00000/prosody.f32       [frames, 3]   log2 F0 in Hz through voiceless frames (0 where
-                                                 nothing is voiced), voicing, log energy
+    shards/00000/prosody.f32       [frames, 3]   log2 of F0, voicing and log energy, as
+                                                 `audio.prosody.prosody` returns them
     targets.f32                    [phones + units, 80]  the average-voice target of each
     speaker.f32                    [utterances, 256]     d-vector
-    emotion.f32                    [utterances, 256]     embedding of the trained recogniser
-    arousal.f32                    [utterances]          the recogniser's arousal, 1..7
+    whisper_pooled.f16             [utterances, 7168]    statistics of the encoder's states
+    emotion.f32                    [utterances, e]       embedding of the emotion role
+    arousal.f32                    [utterances]          its arousal, 1..7
 
 A slice of frames costs one seek and one read, whatever the corpus's size. Small arrays are mapped;
 those of frames are not, because a fault of a page reads megabytes ahead for every crop once the
 corpus exceeds the memory (27 crops a second instead of 9 700), and because every map holds a file
 open, of which a system allows fewer than a corpus has shards. What trained encoders say (Y,
-emotion, arousal) is there once `emoconv prepare --bundle` has run.
+emotion, arousal) is there once `emoconv prepare --bundle` has run; Whisper's states, after
+`emoconv prepare --whisper`.
 """
 
 import dataclasses
@@ -40,12 +46,28 @@ INDEX, SHARDS = "index.json", "shards"
 ARRAYS = {
     "mel": ("mel.f16", np.float16, "frame", "mel"),
     "phones": ("phones.i1", np.int8, "frame", "number"),
+    "whisper": ("whisper.f16", np.float16, "frame", "embedding"),
+    "whisper_pooled": ("whisper_pooled.f16", np.float16, "utterance", "embedding"),
+    "parallel": ("parallel.f16", np.float16, "frame", "mel"),
     "average_voice": ("average_voice.f16", np.float16, "frame", "mel"),
     "prosody": ("prosody.f32", np.float32, "frame", "prosody"),
     "targets": ("targets.f32", np.float32, "phone", "mel"),
     "speaker": ("speaker.f32", np.float32, "utterance", "embedding"),
     "emotion": ("emotion.f32", np.float32, "utterance", "embedding"),
     "arousal": ("arousal.f32", np.float32, "utterance", "number"),
+}
+
+_WITH_STATES = "run `emoconv prepare` on the corpora with --whisper and a fresh --out"
+# name -> what to do where it is not there
+REMEDIES = dict.fromkeys(ARRAYS, "run `emoconv prepare` again, {} is incomplete") | {
+    "prosody": "these features are of an older version; prepare them afresh",
+    "whisper": _WITH_STATES,
+    "whisper_pooled": _WITH_STATES,
+    "parallel": "none of its utterances says what two other voices say as well",
+    **dict.fromkeys(
+        ("average_voice", "emotion", "arousal"),
+        "run `emoconv prepare` on {} with a bundle that has the encoder",
+    ),
 }
 
 
@@ -77,6 +99,8 @@ class Utterance:
         shard: which holds its frames.
         start: the first of them there.
         frames: how many.
+        parallel: how many other voices its average-voice target in context is the mean of, or 0
+            where there is none.
     """
 
     corpus: str
@@ -102,6 +126,7 @@ class Utterance:
     shard: int
     start: int
     frames: int
+    parallel: int = 0
 
 
 class FeatureStore:
@@ -111,6 +136,7 @@ class FeatureStore:
         utterances: all entries of the index, in order.
         mel_config: the settings the mels were made with.
         units: how many unsupervised units follow the phones.
+        encoder: the fingerprint of Whisper's weights where its states are stored, or empty.
         frames: of all utterances together.
     """
 
@@ -136,6 +162,7 @@ class FeatureStore:
         ):
             raise EmoconvError(f"{where}: shard_frames and units must be numbers of 0 or more")
         self.units: int = index["units"]
+        self.encoder = str(index.get("encoder", ""))
         self._shard_frames: list[int] = index["shard_frames"]
         self.utterances = [Utterance(*row) for row in _rows(index["utterances"], where)]
         self.frames = sum(u.frames for u in self.utterances)
@@ -203,10 +230,7 @@ class FeatureStore:
         """Returns how many numbers a row of a file holds; raises as `array` says."""
         _, dtype, _, kind = ARRAYS[name]
         if not path.is_file():
-            raise EmoconvError(
-                f"{path}: not found; run `emoconv prepare` on {self.folder} with a bundle "
-                "that has the encoder"
-            )
+            raise EmoconvError(f"{path}: not found; {REMEDIES[name].format(self.folder)}")
         size, item = path.stat().st_size, np.dtype(dtype).itemsize
         widths = {
             "mel": self.mel_config.mels,
@@ -282,6 +306,7 @@ def write_index(
     utterances: Sequence[Utterance],
     shard_frames: Sequence[int],
     units: int = 0,
+    encoder: str = "",
 ) -> None:
     """Writes the index; the last file of a preparation, so that a folder with an index is complete.
 
@@ -291,11 +316,13 @@ def write_index(
         utterances: in the order of the per-utterance arrays.
         shard_frames: how many frames each shard holds.
         units: how many unsupervised units follow the phones.
+        encoder: the fingerprint of Whisper's weights where its states are stored.
     """
     names = [field.name for field in dataclasses.fields(Utterance)]
     data = {
         "mel": to_dict(mel),
         "units": units,
+        "encoder": encoder,
         "shard_frames": list(shard_frames),
         "utterances": {name: [getattr(u, name) for u in utterances] for name in names},
     }
@@ -308,7 +335,8 @@ def _rows(columns: dict[str, Any], where: pathlib.Path) -> zip:
     if set(columns) != set(kinds):
         odd = sorted(set(columns) ^ set(kinds))[0]
         raise EmoconvError(
-            f"{where}: utterances.{odd}: expected are the columns {', '.join(kinds)}"
+            f"{where}: utterances.{odd}: expected are the columns {', '.join(kinds)}; features of "
+            "another version are to be prepared again, with a fresh --out"
         )
     count = None
     for name, kind in kinds.items():

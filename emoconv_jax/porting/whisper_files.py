@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from emoconv_jax.errors import EmoconvError
 from emoconv_jax.files import replacing
 from emoconv_jax.porting.archives import Archive, cache_folder, fetch_members, has
 
@@ -62,3 +63,21 @@ def fetch_whisper(folder: Path | None = None, *, on_progress: Callable[[str], An
     part_1.unlink()
     part_2.unlink()
     return folder
+
+
+def fetch_encoder() -> Path:
+    """Returns the folder of the weights in the user cache; for the encoder these are enough.
+
+    Raises:
+        EmoconvError: they are not there and cannot be fetched, with what to copy where.
+    """
+    folder = cache_folder() / "whisper-base"
+    if has(folder / MODEL, MODEL_SHA256):
+        return folder
+    try:
+        return fetch_whisper(folder)
+    except EmoconvError as error:
+        raise EmoconvError(
+            f"{error}; Whisper's weights are needed: run again with a network, or copy {MODEL} of "
+            f"{FIRST.package} and {SECOND.package} (sha256 {MODEL_SHA256[:12]}) to {folder}"
+        ) from None

@@ -6,6 +6,7 @@ import pathlib
 import jax
 import numpy as np
 
+from emoconv_jax.bundles.agreement import WHISPER_HEADS
 from emoconv_jax.bundles.format import (
     CONFIG_FILE,
     BundleConfig,
@@ -21,6 +22,17 @@ from emoconv_jax.training.selection import choose, fingerprint, statistics_of
 from emoconv_jax.training.state import make_optimizer
 from emoconv_jax.training.trainees import make_trainee
 
+NEED_FEATURES = {
+    "recogniser": "has its statistics measured on them",
+    "whisper_emotion": "has its statistics measured on them",
+    "whisper_average_voice": "is for the Whisper whose states they hold",
+}
+ROLE_OF = {  # that a part fills from its export on
+    "recogniser": "emotion",
+    "whisper_emotion": "emotion",
+    "average_voice": "average_voice",
+    "whisper_average_voice": "average_voice",
+}
 LICENCE = "CC-BY-NC-SA-4.0"  # of models trained on RAVDESS and nEMO
 
 
@@ -32,18 +44,19 @@ def export(
     Args:
         workdir: of the run, on any number of devices.
         bundle: the bundle's folder; made if absent, its other parts are kept.
-        store: the features the run read; a recogniser's statistics come from it.
+        store: the features the run read; a recogniser's statistics and the fingerprint of the
+            Whisper that a head hears come from it.
 
     Returns:
         The role and the step.
 
     Raises:
         EmoconvError: not a run, one without a checkpoint, or other features than the run read.
-        UsageError: a recogniser and no store.
+        UsageError: a recogniser or a head on Whisper, and no store.
     """
     run = start.read_config(workdir)
-    if run.trainee == "recogniser" and store is None:
-        raise UsageError("--features: missing; a recogniser's statistics are measured on them")
+    if run.trainee in NEED_FEATURES and store is None:
+        raise UsageError(f"--features: missing; {run.trainee} {NEED_FEATURES[run.trainee]}")
     statistics = statistics_of(run, store) if store else None
     trainee = make_trainee(run, statistics)
     one = dataclasses.replace(run, parallel="jit", shard_state=False)
@@ -64,10 +77,13 @@ def export(
         variables["statistics"] = statistics
     # what was imported in its place is gone
     kept = tuple(entry for entry in config.imported if entry.part != run.trainee)
-    roles = config.roles
-    if run.trainee == "recogniser":
-        roles = dataclasses.replace(roles, emotion="recogniser")
-    trained = {run.trainee: trainee.network_config, "imported": kept, "roles": roles}
+    network = trainee.network_config
+    if run.trainee in WHISPER_HEADS:
+        assert store is not None  # NEED_FEATURES has them all
+        network = dataclasses.replace(network, encoder=store.encoder)
+    filled = {role: run.trainee} if (role := ROLE_OF.get(run.trainee)) else {}
+    roles = dataclasses.replace(config.roles, **filled)
+    trained = {run.trainee: network, "imported": kept, "roles": roles}
     parts = {run.trainee: jax.tree.map(np.asarray, variables)}
     write_bundle(bundle, dataclasses.replace(config, **trained), parts, dtype=np.float16)
     return run.trainee, int(state["step"])

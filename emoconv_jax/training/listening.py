@@ -1,8 +1,8 @@
 """Unseen speakers during training, by eye and ear: pictures of mels, and sounds.
 
     score_network    source, average voice, and the source converted to arousal 2 and 6
-    average_voice    source, target, output
-    recogniser       nothing: it draws no mel
+    average_voice    source, target, output; whisper_average_voice likewise
+    recogniser       nothing: it draws no mel; whisper_emotion likewise
 
 The utterances are always the same, of different speakers of the validation split, and so are the
 noise and the targets: what differs between two steps is the network. Its conversions take few
@@ -33,7 +33,7 @@ from emoconv_jax.inference.sampling import Sampler
 from emoconv_jax.pipeline.batches import Batch, Batches, Stretches
 from emoconv_jax.pipeline.store import FeatureStore, Utterance
 from emoconv_jax.shapes import Array, Float, Int, Shaped
-from emoconv_jax.training.selection import choose
+from emoconv_jax.training.selection import RECOGNISERS, choose
 from emoconv_jax.training.target_banks import banks_of
 
 EXAMPLES = 2
@@ -111,7 +111,7 @@ class Listening:
         self.store = store
         self.vocode: Vocode = vocode or (lambda mel: griffin_lim(mel, store.mel_config))
         self.chosen: list[int] = []
-        if config.trainee == "recogniser":
+        if config.trainee in RECOGNISERS:
             return
         chosen = spread(store, choose(store, config, (config.validation,)))
         if not chosen:
@@ -122,7 +122,7 @@ class Listening:
         self._sampler: Sampler | None = None
         if config.trainee == "score_network":
             try:
-                banks = banks_of(store)
+                banks = banks_of(store, config.bank_rule)
             except EmoconvError as error:
                 log(f"nothing to listen to: {error}")
                 return
@@ -130,7 +130,7 @@ class Listening:
             self._sampler = Sampler(sizes, {}, devices=jax.local_devices()[:1])
         else:
             self._apply = jax.jit(network_of(config.trainee, sizes).apply)
-        self.chosen, self._batch = chosen, _read(store, config.trainee, chosen)
+        self.chosen, self._batch = chosen, _read(store, config, chosen)
         mels, voices = self._batch.mel, self._batch.average_voice
         assert voices is not None
         second = "average_voice" if self._sampler else "target"
@@ -154,7 +154,10 @@ class Listening:
             return []
         variables = {"params": jax.device_put(jax.device_get(params))}
         if self._sampler is None:
-            made = {"output": self._apply(variables, self._batch.mel, self._batch.mask)}
+            states = self._batch.states  # a head on Whisper hears these, the other one the mel
+            heard = self._batch.mel if states is None else states
+            output = self._apply(variables, heard, self._batch.mask)
+            made = {"output": getattr(output, "mel", output)}
         else:
             made = self._converted(self._sampler, variables)
         made = {name: np.asarray(mels) for name, mels in made.items()}
@@ -227,14 +230,15 @@ def spread(store: FeatureStore, selection: Int[np.ndarray, " u"]) -> list[int]:
     return [min(of_speaker[speakers[place]], key=preference) for place in places]
 
 
-def _read(store: FeatureStore, trainee: str, chosen: Sequence[int]) -> Batch:
+def _read(store: FeatureStore, config: TrainingConfig, chosen: Sequence[int]) -> Batch:
     """Returns the utterances as one batch, the middle of those that are longer than it."""
     lengths = np.array([store.utterances[i].frames for i in chosen], dtype=np.int64)
     frames = bucket(min(MOST_FRAMES, int(lengths.max())))
     starts = np.maximum(0, (lengths - frames) // 2)
     stops = np.minimum(starts + frames, lengths)
     indices = np.array(chosen, dtype=np.int64)
-    batches = Batches(store, indices, trainee, batch=len(chosen), frames=frames, seed=0)
+    settings = {"batch": len(chosen), "frames": frames, "seed": 0, "target": config.target}
+    batches = Batches(store, indices, config.trainee, **settings)
     return batches.read(Stretches(indices, starts, stops, frames, np.ones((len(chosen), 4))))
 
 

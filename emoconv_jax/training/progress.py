@@ -128,7 +128,7 @@ class Progress:
         self._not_finite += not all(map(math.isfinite, expected))
         begins, ends = self._start is None, number % self.report == 0 or number == self.config.steps
         if begins:
-            self.log(f"first step after {_duration(self.goodput.total_s())}")
+            self.log(f"first step after {duration(self.goodput.total_s())}")
         if ends:
             self._end_window()
         if begins:  # the first step may have compiled: the clocks start after it
@@ -198,7 +198,7 @@ class Progress:
         if "flops_utilisation" in rates:
             shown.append(f"MFU {100 * rates['flops_utilisation']:.1f} %")
         if rates and self.number < self.config.steps:
-            shown.append(f"ETA {_duration(self._left_s())}")
+            shown.append(f"ETA {duration(self._left_s())}")
         self.log("  ".join(shown))
         self._record(self.number, means | ({NOT_FINITE: missed} if missed else {}) | rates)
 
@@ -318,8 +318,12 @@ def _readable(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _duration(seconds: float) -> str:
-    """Returns a time in its two largest units."""
+def duration(seconds: float) -> str:
+    """Returns a time in its two largest units.
+
+    Args:
+        seconds: 0 or more.
+    """
     whole = round(seconds)
     for large, small, size, part in (("d", "h", 86400, 3600), ("h", "min", 3600, 60)):
         if whole >= size:

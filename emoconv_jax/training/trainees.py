@@ -1,4 +1,4 @@
-"""The three networks that are trained, each with its loss as named (sum, count) terms.
+"""The networks that are trained, each with its loss as named (sum, count) terms.
 
     recogniser       cross entropy of the emotion + squared error of the arousal, under random gain
     average_voice    masked squared error to the average-voice target (DiffVC)
@@ -16,11 +16,11 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from emoconv_jax.bundles.format import read_config
 from emoconv_jax.bundles.parts import load_variables, network_of
 from emoconv_jax.config import (
+    NETWORKS,
     AverageVoiceConfig,
     DiffusionConfig,
     RecogniserConfig,
@@ -40,12 +40,15 @@ from emoconv_jax.models.score_networks import score_network_of
 from emoconv_jax.pipeline.batches import Batch
 from emoconv_jax.shapes import Array, Key
 from emoconv_jax.training.augmentation import augment
+from emoconv_jax.training.terms import AROUSAL_WEIGHT, Terms, recognition_terms
+from emoconv_jax.training.whisper_trainees import (
+    WhisperAverageVoiceTrainee,
+    WhisperEmotionTrainee,
+)
 
 TIME_BANDS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of diffusion time; the loss is watched in each
 PROSODY_DRAW = 1  # apart from the other draws of an example, which so stay what they were
 TIME_MARGIN = 1e-5  # t ~ U[margin, 1 - margin], DiffVC's code
-AROUSAL_WEIGHT = 0.5  # squared arousal points are about twice a cross entropy over 8 classes
-Terms = dict[str, tuple[Array, Array]]
 
 
 @runtime_checkable
@@ -72,7 +75,7 @@ def make_trainee(config: TrainingConfig, statistics: Any | None = None) -> Train
 
     Args:
         config: of the run.
-        statistics: the recogniser's normalisation, from `models.recogniser.measure_statistics`.
+        statistics: a recogniser's normalisation, from `selection.statistics_of`.
 
     Returns:
         A `Trainee`.
@@ -85,6 +88,10 @@ def make_trainee(config: TrainingConfig, statistics: Any | None = None) -> Train
         return RecogniserTrainee(config, statistics)
     if config.trainee == "average_voice":
         return AverageVoiceTrainee(config)
+    if config.trainee == "whisper_average_voice":
+        return WhisperAverageVoiceTrainee(config)
+    if config.trainee == "whisper_emotion":
+        return WhisperEmotionTrainee(config, statistics)
     return ScoreNetworkTrainee(config)
 
 
@@ -108,7 +115,6 @@ class RecogniserTrainee:
         self, params: Any, batch: Batch, keys: Key[Array, " b"], training: bool = True
     ) -> Terms:
         """Returns cross entropy, squared arousal error and accuracy (watched) of a batch."""
-        assert batch.emotion_label is not None and batch.arousal_label is not None
         mel, dropout_keys = jnp.asarray(batch.mel), None
         if training:
             augment_keys = jax.vmap(lambda k: jax.random.fold_in(k, 0))(keys)
@@ -116,18 +122,7 @@ class RecogniserTrainee:
             mel = augment(mel, augment_keys, self.config.gain_db, self.config.masked_bands)
         variables = {"params": params, "statistics": self.statistics}
         output = self.network.apply(variables, mel, jnp.asarray(batch.mask), dropout_keys)
-        label, arousal = jnp.asarray(batch.emotion_label), jnp.asarray(batch.arousal_label)
-        named, rated = (label >= 0).astype(jnp.float32), (arousal > 0).astype(jnp.float32)
-        entropy = optax.softmax_cross_entropy_with_integer_labels(
-            output.logits, jnp.maximum(label, 0)
-        )
-        hits = (jnp.argmax(output.logits, -1) == label).astype(jnp.float32)
-        error = jnp.square(output.arousal - arousal)
-        return {
-            "emotion": (jnp.sum(entropy * named), jnp.sum(named)),
-            "arousal": (jnp.sum(error * rated), jnp.sum(rated)),
-            "accuracy": (jnp.sum(hits * named), jnp.sum(named)),
-        }
+        return recognition_terms(output, batch)
 
 
 class AverageVoiceTrainee:
@@ -259,6 +254,23 @@ class ScoreNetworkTrainee:
         kept = (1.0 - dropout) / (1.0 - dropout / 2)
         each = jax.random.bernoulli(each_key, kept, (CHANNELS,))
         return (some & each).astype(jnp.float32)
+
+
+def blank_statistics(config: TrainingConfig) -> Any | None:
+    """Returns the normalisation that changes nothing, where only shapes or costs count.
+
+    Args:
+        config: of the run.
+
+    Returns:
+        The Linen collection `statistics`; None for trainees without one.
+    """
+    if config.trainee not in ("recogniser", "whisper_emotion"):
+        return None
+    sizes = from_dict(NETWORKS[config.trainee], config.network, "network")
+    whisper = config.trainee == "whisper_emotion"
+    shape = (2 * len(sizes.states) * sizes.hidden,) if whisper else (3, sizes.bands)
+    return {"mean": np.zeros(shape, np.float32), "std": np.ones(shape, np.float32)}
 
 
 def _running(config: TrainingConfig, kind: str = "") -> tuple[Any, bool]:

@@ -258,7 +258,7 @@ def test_a_role_is_a_known_word(bundle, name, role):
     config = json.loads((bundle / CONFIG_FILE).read_text())
     config["roles"][name] = role
     (bundle / CONFIG_FILE).write_text(json.dumps(config))
-    assert_refused(bundle, CONFIG_FILE, rf"roles\.{name} is '.*', allowed are \w+, \w+$")
+    assert_refused(bundle, CONFIG_FILE, rf"roles\.{name} is '.*', allowed are \w+(, \w+)+$")
 
 
 def test_a_part_cannot_be_hidden_behind_another(bundle):

@@ -10,10 +10,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from emoconv_jax.bundles import format as bundle_format
+from emoconv_jax.bundles.agreement import check_agreement
 from emoconv_jax.bundles.format import (
     CONFIG_FILE,
     BundleConfig,
-    check_agreement,
     load_part,
     part_files,
     read_config,

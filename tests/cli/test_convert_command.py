@@ -164,8 +164,11 @@ def assert_told_of(path: pathlib.Path) -> None:
         "spacing": "uniform_t",
         "guidance": 1.0,
         "latent": "noise",
+        "latent_noise": 0.0,
         "start": 1.0,
         "seed": 1,
+        "prosody": None,
+        "rate": None,
     }
 
 

@@ -242,6 +242,20 @@ def test_start_state_has_the_law_of_its_time(start: float) -> None:
     assert abs(np.corrcoef(np.asarray(noise).reshape(4, -1))[0, 1]) < 0.1
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_a_renewed_state_keeps_its_variance_and_as_much_of_itself_as_is_asked(share: float) -> None:
+    source, voice = jnp.full((4, 64, 32), 3.0), jnp.full((4, 64, 32), -1.0)
+    start, keys = 0.5, jax.random.split(jax.random.key(9), 4)
+    mean = -1 + 4 * np.exp(-_b(start) / 2)
+    std = np.sqrt(1 - np.exp(-_b(start)))
+    own = std * np.random.default_rng(3).normal(size=source.shape).astype(np.float32)
+    state = jnp.asarray(mean + own, jnp.float32)
+    found = solvers.renewed(SDE, state, source, voice, keys, jnp.float32(share), start) - mean
+    assert float(found.std()) == pytest.approx(std, abs=0.03)
+    kept = np.corrcoef(np.asarray(found).ravel(), own.ravel())[0, 1]
+    assert kept == pytest.approx(np.sqrt(1 - share), abs=0.03)
+
+
 @pytest.mark.parametrize("start", [0.2, 0.4, 0.8])
 def test_an_early_start_keeps_the_share_of_the_source_that_theory_says(start: float) -> None:
     """Backwards from X_t of a source x to data N(m, s^2): E X_0 is the Gaussian posterior mean.

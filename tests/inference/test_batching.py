@@ -22,7 +22,8 @@ from emoconv_jax.inference.converter import EmotionConverter
 from emoconv_jax.inference.curve import Curve
 from emoconv_jax.inference.encoders import WINDOW_FRAMES, VocoderRole
 from emoconv_jax.inference.lengths import bucket
-from emoconv_jax.inference.request import Request, resolve
+from emoconv_jax.inference.request import Request
+from emoconv_jax.inference.resolved import resolve
 from emoconv_jax.inference.sampling import Sampler
 
 REQUEST = {"arousal": 6.0, "steps": 2, "seed": 3}

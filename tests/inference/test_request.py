@@ -13,7 +13,8 @@ from emoconv_jax.config import DiffusionConfig
 from emoconv_jax.errors import EmoconvError, UsageError
 from emoconv_jax.inference import request as request_module
 from emoconv_jax.inference.curve import Curve
-from emoconv_jax.inference.request import Request, resolve
+from emoconv_jax.inference.request import Request
+from emoconv_jax.inference.resolved import resolve
 
 RISE = Curve([0, 1], ["arousal"], [[2], [6]])
 NAN = float("nan")
@@ -131,6 +132,8 @@ def test_requests_that_make_no_sense_are_usage_errors_before_anything_is_loaded(
         ({"arousal": 3, "intensity": 1j}, "intensity: found 1j"),
         ({"arousal": 3, "guidance": [2]}, r"guidance: found \[2\]"),
         ({"arousal": 3, "start": "late"}, "start: found 'late'"),
+        ({"arousal": 3, "prosody": "all"}, "prosody: found 'all'"),
+        ({"arousal": 3, "rate": 1.2}, "rate: found 1.2"),
         ({"curve": [(0, 1)]}, r"curve: found \[\(0, 1\)\] \(list\), allowed is a Curve"),
         ({"emotion_ref": 5}, r"emotion_ref: found 5 \(int\), allowed is a path"),
     ],
@@ -154,7 +157,8 @@ def test_numpys_numbers_are_numbers(unhooked, banks):
         mix={"happy": 0.5, "sad": 1}, base="calm", strength=0.25, guidance=2, seed=3, steps=2
     )
     assert dataclasses.asdict(asked) == dataclasses.asdict(plain)
-    found, same = unhooked.resolve(asked, CONFIG, banks), resolve(plain, CONFIG, banks)
+    # its own class is another, of the same fields
+    found, same = (resolve(Request(**vars(one)), CONFIG, banks) for one in (asked, plain))
     told, expected = (json.dumps(dataclasses.asdict(one.request)) for one in (found, same))
     assert told == expected
     np.testing.assert_array_equal(found.plan().weights, same.plan().weights)

@@ -14,7 +14,10 @@ from emoconv_jax.pipeline.batches import Batch, Batches
 from emoconv_jax.pipeline.readers import plain
 from emoconv_jax.pipeline.store import FeatureStore
 
-TRAINEES = ("recogniser", "average_voice", "score_network")
+TRAINEES = (
+    *("recogniser", "average_voice", "score_network"),
+    *("whisper_emotion", "whisper_average_voice"),
+)
 CROPS = ("random", "whole")
 
 

@@ -31,6 +31,7 @@ def numbered(tmp_path) -> FeatureStore:
             "emotion": EMOTIONS[i % 8] if i % 4 else "",
             "arousal": 1.0 + i % 7 if i % 4 else -1.0,
             "text": "żółw",
+            "parallel": 2 if i in (2, 5, 6) else 0,
         },
     )
     owner = np.repeat(np.arange(len(LENGTHS)), LENGTHS)
@@ -40,10 +41,13 @@ def numbered(tmp_path) -> FeatureStore:
     phones = place % len(PHONES)
     write_array(folder, "mel", mel)
     write_array(folder, "average_voice", -mel)
-    write_array(folder, "prosody", np.stack([owner, place, -owner], -1))
+    write_array(folder, "parallel", 3 * mel)
+    write_array(folder, "prosody", mel[:, :3] + 0.5)
+    write_array(folder, "whisper", 2 * np.tile(mel[:, :2], (1, 8)))
     write_array(folder, "phones", phones)
     write_array(folder, "targets", np.tile(np.arange(len(PHONES))[:, None], (1, 80)))
     write_array(folder, "speaker", np.tile(np.arange(10.0)[:, None], (1, 256)))
+    write_array(folder, "whisper_pooled", np.tile(np.arange(10.0)[:, None], (1, 28)))
     write_array(folder, "emotion", np.tile(np.arange(10.0)[:, None], (1, 8)))
     write_array(folder, "arousal", np.arange(10.0))
     write_index(folder, MelConfig(), utterances, [sum(LENGTHS)])

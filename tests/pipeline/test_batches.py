@@ -13,7 +13,10 @@ from emoconv_jax.pipeline.phones import PHONES
 from emoconv_jax.pipeline.store import write_array
 
 LOG_FLOOR = np.log(np.float32(1e-5))
-TRAINEES = ("recogniser", "average_voice", "score_network")
+TRAINEES = (
+    *("recogniser", "average_voice", "score_network"),
+    *("whisper_emotion", "whisper_average_voice"),
+)
 
 
 def batches(store, trainee="score_network", frames=32, batch=4, seed=0, **rest) -> Batches:
@@ -113,6 +116,51 @@ def test_crops_are_stretches_of_one_utterance_and_masks_end_with_it(numbered, mo
             np.testing.assert_allclose(mel[real:], LOG_FLOOR, rtol=1e-6)
             np.testing.assert_array_equal(voice[:real], -mel[:real])
             assert not voice[real:].any()
+
+
+@pytest.mark.parametrize("crop", CROPS)
+def test_an_average_voice_on_whisper_reads_states_and_phones_of_its_frames(numbered, crop):
+    made = batches(numbered, "whisper_average_voice", frames=48, crop=crop, target="parallel")
+    for step in range(5):
+        batch = made.at(step)
+        real = batch.mask.astype(bool)
+        assert (batch.states.dtype, batch.phones.dtype) == (np.float32, np.int32)
+        np.testing.assert_array_equal(batch.states[real][:, :2], 2 * batch.mel[real][:, :2])
+        np.testing.assert_array_equal(batch.phones[real], batch.mel[real][:, 1] % len(PHONES))
+        np.testing.assert_array_equal(batch.average_voice[real], 3 * batch.mel[real])
+        assert not batch.states[~real].any() and not batch.average_voice[~real].any()
+        assert (batch.phones[~real] == -1).all()
+
+
+def test_both_average_voices_learn_either_target(numbered):
+    for trainee in ("average_voice", "whisper_average_voice"):
+        by_phones = batches(numbered, trainee).at(0)
+        in_context = batches(numbered, trainee, target="parallel").at(0)
+        real = by_phones.mask.astype(bool)
+        phones = by_phones.mel[real][:, 1] % len(PHONES)  # whose targets say their number
+        np.testing.assert_array_equal(by_phones.average_voice[real][:, 5], phones)
+        np.testing.assert_array_equal(
+            in_context.average_voice[real], 3 * np.asarray(in_context.mel[real])
+        )
+
+
+def test_an_emotion_on_whisper_reads_statistics_and_labels(numbered):
+    batch = batches(numbered, "whisper_emotion", batch=10).at(0)
+    assert batch.pooled.dtype == np.float32
+    assert batch.pooled[:, 0].astype(int).tolist() == owners(batch)
+    told = [numbered.utterances[i] for i in owners(batch)]
+    assert batch.arousal_label.tolist() == [u.arousal for u in told]
+    assert batch.emotion_label.tolist() == [
+        EMOTIONS.index(u.emotion) if u.emotion else -1 for u in told
+    ]
+
+
+def test_a_score_network_reads_the_prosody_where_it_is_asked_to(numbered):
+    batch = batches(numbered, prosody=True).at(2)
+    real = batch.mask.astype(bool)
+    np.testing.assert_array_equal(batch.prosody[real], batch.mel[real][:, :3] + 0.5)
+    assert batches(numbered).at(2).prosody is None
+    assert batches(numbered, "recogniser", prosody=True).at(2).prosody is None
 
 
 def test_crops_start_everywhere(numbered):
@@ -247,13 +295,3 @@ def test_the_d_vector_is_of_another_clip_of_the_speaker_as_often_as_was_asked(nu
         assert abs(of_others - expected) < 0.2  # standard deviation .05
         if share == 1.0:  # none of them is left out
             assert not others[i] or set(counted) == set(others[i])
-
-
-def test_prosody_is_that_of_the_same_frames_and_read_where_it_is_asked_for(numbered):
-    for crop in CROPS:
-        batch = batches(numbered, crop=crop, prosody=True).at(3)
-        real = batch.mask[:, :, None]
-        expected = np.stack([batch.mel[..., 0], batch.mel[..., 1], -batch.mel[..., 0]], -1)
-        np.testing.assert_array_equal(batch.prosody, np.where(real, expected, 0.0))
-    assert batches(numbered).at(3).prosody is None
-    assert batches(numbered, "recogniser", prosody=True).at(3).prosody is None

@@ -10,19 +10,18 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
-from tiny_bundle import WITH_PUBLIC_PARTS, make_bundle
 from tones import CLIPS, RATE_HZ, SECONDS, SETTINGS, make_corpus, tone
 
 from emoconv_jax.audio.mel import log_mel
 from emoconv_jax.audio.reading import read_audio
 from emoconv_jax.config import MelConfig
 from emoconv_jax.errors import EmoconvError, UsageError
-from emoconv_jax.pipeline.encoding import encode
+from emoconv_jax.inference.whisper_features import ENCODER, WhisperFeatures
 from emoconv_jax.pipeline.extraction import Settings
 from emoconv_jax.pipeline.phones import PHONES
 from emoconv_jax.pipeline.prepare import Running, Target, prepare
 from emoconv_jax.pipeline.rejects import REJECTED
-from emoconv_jax.pipeline.store import INDEX, FeatureStore
+from emoconv_jax.pipeline.store import INDEX
 
 HOP = 256
 
@@ -48,6 +47,22 @@ def test_mels_are_those_of_the_files(preparation, corpus):
         expected = log_mel(read_audio(corpus / utterance.path), MelConfig())
         assert utterance.frames == int(SECONDS * RATE_HZ) // HOP
         np.testing.assert_array_equal(store.frames_of("mel", i), expected.astype(np.float16))
+
+
+@pytest.mark.slow
+def test_prosody_is_that_of_the_tones(preparation):
+    """Faint noise of .25 s, 21.5 frames, then a steady tone."""
+    store = preparation.store
+    for i, clip in enumerate(CLIPS):
+        octaves, voicing, energy = store.frames_of("prosody", i).T
+        assert len(octaves) == store.utterances[i].frames
+        # the last frame is cut off by the clip's end
+        np.testing.assert_allclose(octaves[:-1], np.log2(clip.f0_hz), atol=0.02)
+        np.testing.assert_allclose(octaves[-1], np.log2(clip.f0_hz), atol=0.1)
+        assert not voicing[:19].any() and voicing[25:-3].all()
+        assert (energy[:19] < np.log(4e-5)).all()  # rounded to 16 bits
+        rms = clip.amplitude * np.sqrt((1 + 1 / 4 + 1 / 9 + 1 / 16) / 2)
+        np.testing.assert_allclose(energy[25:-3], np.log(rms), atol=0.1)
 
 
 @pytest.mark.slow
@@ -114,44 +129,6 @@ def test_the_target_of_a_phone_lies_between_its_occurrences(prepared, corpus, sp
         assert (target >= medians.min(axis=0) - 1e-5).all()
         assert (target <= medians.max(axis=0) + 1e-5).all()
         np.testing.assert_allclose(target * 10, np.round(target * 10), atol=1e-4)
-
-
-@pytest.mark.slow
-def test_encoding_adds_what_the_bundles_encoders_say(prepared, tmp_path, corpus, splits):
-    from emoconv_jax.inference.encoders import AverageVoiceRole, EmotionRole
-
-    # whose speaker encoder is the one that the features' d-vectors are of
-    bundle_folder = make_bundle(tmp_path / "public", WITH_PUBLIC_PARTS)
-    store = FeatureStore(prepared)
-    with pytest.raises(EmoconvError, match="run `emoconv prepare`"):
-        store.frames_of("average_voice", 0)
-    encode(store, bundle_folder)
-    average_voice = AverageVoiceRole.from_bundle(bundle_folder)
-    emotion = EmotionRole.from_bundle(bundle_folder)
-    store = FeatureStore(store.folder)
-    for i in range(len(store.utterances)):
-        mel = np.array(store.frames_of("mel", i), dtype=np.float32)
-        expected = average_voice(mel).astype(np.float16)
-        np.testing.assert_array_equal(store.frames_of("average_voice", i), expected)
-        found = emotion(mel)
-        np.testing.assert_array_equal(store.array("emotion")[i], found.embedding)
-        assert store.array("arousal")[i] == np.float32(found.arousal)
-    # another preparation takes the embeddings away, and encoding again finds the shards done
-    shards = {path: path.stat().st_mtime_ns for path in store.folder.rglob("average_voice.f16")}
-    before = (store.folder / "emotion.f32").read_bytes()
-    store, _ = again(corpus, prepared, splits)
-    with pytest.raises(EmoconvError, match="run `emoconv prepare`"):
-        store.array("emotion")
-    encode(store, bundle_folder)
-    assert (store.folder / "emotion.f32").read_bytes() == before
-    assert {path: path.stat().st_mtime_ns for path in shards} == shards
-    # what is missing or cut short is made again
-    voices = next(iter(shards))
-    content = voices.read_bytes()
-    for damage in (voices.unlink, lambda: voices.write_bytes(content[:-2])):
-        damage()
-        encode(store, bundle_folder)
-        assert voices.read_bytes() == content
 
 
 def spoilt(folder: pathlib.Path) -> pathlib.Path:
@@ -293,6 +270,30 @@ def test_a_folder_that_holds_something_else_is_refused_and_left(prepared, corpus
     (tmp_path / "old" / INDEX).write_text("{}")
     with pytest.raises(UsageError, match="holds features of no known plan"):
         prepare([str(corpus)], tmp_path / "old", splits, running=quietly())
+
+
+@pytest.mark.network
+@pytest.mark.slow
+def test_whispers_states_are_those_of_the_files_and_of_named_weights(tmp_path, corpus, splits):
+    settings, folder = dataclasses.replace(SETTINGS, whisper=True), tmp_path / "out"
+    store, _ = prepare([str(corpus)], folder, splits, settings=settings, running=quietly())
+    assert store is not None
+    assert store.encoder == ENCODER == json.loads((folder / "plan.json").read_text())["encoder"]
+    features = WhisperFeatures()
+    for i in (1, 6):  # in two shards
+        utterance = store.utterances[i]
+        audio = read_audio(corpus / utterance.path)
+        heard = features(audio, RATE_HZ, utterance.frames, MelConfig())
+        frames, pooled = store.frames_of("whisper", i), store.array("whisper_pooled")[i]
+        assert (frames.shape, pooled.shape) == ((utterance.frames, 1024), (7168,))
+        # float16 has 11 bits, and a worker's sums are in another order
+        np.testing.assert_allclose(frames, heard.frames, rtol=2e-3, atol=2e-2)
+        np.testing.assert_allclose(pooled, heard.pooled, rtol=2e-3, atol=2e-2)
+    (folder / "shards" / "00003" / "whisper.f16").write_bytes(b"")
+    with pytest.raises(EmoconvError, match="00003: damaged"):
+        again(corpus, folder, splits, settings=settings)
+    with pytest.raises(UsageError, match="whisper is True, this run has False"):
+        again(corpus, folder, splits)
 
 
 @pytest.mark.network

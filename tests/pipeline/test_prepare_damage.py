@@ -30,11 +30,19 @@ def cut(path: pathlib.Path) -> None:
         ("mel.f16", cut),
         ("aligned.i1", cut),
         ("speaker.f32", cut),
+        ("prosody.f32", cut),
     ],
 )
 def test_a_damaged_shard_is_named(prepared, corpus, splits, name, damage):
     damage(prepared / "shards" / "00000" / name)
     with pytest.raises(EmoconvError, match=r"shards/00000.*(damaged|not JSON)"):
+        prepare([str(corpus)], prepared, splits, settings=SETTINGS, running=quietly())
+
+
+@pytest.mark.slow
+def test_features_of_an_older_version_are_told(prepared, corpus, splits):
+    (prepared / "shards" / "00000" / "prosody.f32").unlink()
+    with pytest.raises(EmoconvError, match=r"prosody\.f32 not found.*fresh --out"):
         prepare([str(corpus)], prepared, splits, settings=SETTINGS, running=quietly())
 
 

@@ -27,6 +27,7 @@ def test_every_array_has_a_row_per_utterance_or_phone(numbered):
         "targets": (40, 80),
         "emotion": (10, 8),
         "arousal": (10,),
+        "whisper_pooled": (10, 28),
     }
     assert numbered.array("speaker").dtype == np.float32
     assert numbered.frames == TOTAL
@@ -87,6 +88,12 @@ def test_an_index_and_back(numbered, tmp_path):
     again = FeatureStore(tmp_path)
     assert again.utterances == numbered.utterances
     assert again.mel_config == MelConfig()
+
+
+def test_features_without_prosody_are_told_to_be_old(numbered):
+    array_path(numbered.folder, "prosody").unlink()
+    with pytest.raises(EmoconvError, match=r"prosody\.f32: not found; .*prepare them afresh"):
+        numbered.frames_of("prosody", 0)
 
 
 @pytest.mark.parametrize("kept", [0, 1, TOTAL * 80, TOTAL * 80 * 2 - 1, TOTAL * 80 * 4])

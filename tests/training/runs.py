@@ -30,6 +30,8 @@ TINY = {
         "postnet_width": 8,
         "postnet_groups": 4,
     },
+    "whisper_emotion": {"pooled": 3, "states": (0, 2), "hidden": 4, "embedding": 8},
+    "whisper_average_voice": {"states": (1, 2), "hidden": 4, "channels": 8, "dilations": (1, 2)},
     "score_network": {"width": 8, "groups": 4, "condition_width": 8, "multipliers": (1,)},
 }
 OVER_FRAMES = {
@@ -55,6 +57,7 @@ def make_store(folder: pathlib.Path) -> FeatureStore:
             "split": "a" if i < len(FRAMES) else "validation",
             "emotion": EMOTIONS[i % len(EMOTIONS)],
             "arousal": 1.0 + i % 7,
+            "parallel": 2 * (i % 5 > 0),
         },
     )
     total, count = sum(lengths), len(lengths)
@@ -67,7 +70,10 @@ def make_store(folder: pathlib.Path) -> FeatureStore:
     write_array(folder, "prosody", np.stack([*tracked, generator.normal(-4, 1, total)], -1))
     write_array(folder, "emotion", generator.normal(size=(count, 256)))
     write_array(folder, "arousal", generator.uniform(1, 7, count))
-    write_index(folder, MelConfig(), utterances, [total])
+    write_array(folder, "whisper", generator.normal(size=(total, 8)))
+    write_array(folder, "whisper_pooled", generator.normal(size=(count, 24)))
+    write_array(folder, "parallel", generator.normal(-5, 1, (total, 80)))
+    write_index(folder, MelConfig(), utterances, [total], encoder="e" * 64)
     return FeatureStore(folder)
 
 

@@ -58,7 +58,7 @@ def test_a_conversion_is_the_samplers_own_without_padding(store, monkeypatch, ca
     draw_bank = np.random.default_rng(0).normal
     vectors = {name: draw_bank(size=256).astype(np.float32) for name in LEVEL_NAMES}
     banks = Banks(vectors, {})  # the store's own are all the same, of 8 utterances each
-    monkeypatch.setattr(listening, "banks_of", lambda _: banks)
+    monkeypatch.setattr(listening, "banks_of", lambda *_: banks)
     own, example = params(SCORE_NETWORK), made(store, SCORE_NETWORK)
     with jax.log_compiles(), caplog.at_level("WARNING"):
         found = example.examples(own, 7)
