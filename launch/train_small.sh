@@ -49,6 +49,14 @@ run() { # a command that a signal to this script reaches at once
     wait $!
   fi
 }
+ended() { # whatever ends this script ends what it has started, which saves first
+  local status=$?
+  trap '' TERM INT
+  [ "$status" -eq 0 ] || stage "stopped with exit code $status, the same command goes on"
+  pkill -TERM -P $$ || true
+  wait
+  exit "$status"
+}
 recorded=("$corpora"/{ravdess,nemo,ljspeech32,synthetic})
 splits=data/splits/emoconv-small.json
 
@@ -65,7 +73,8 @@ if [ -z "${DRY_RUN:-}" ]; then
   environment "$work/venv" -e '.[train,kokoro]'
   . launch/cpu.env
   export PATH="$work/venv/bin:$PATH"
-  trap 'stage stopped, the same command goes on; pkill -TERM -P $$; wait; exit 143' TERM INT
+  trap ended EXIT
+  trap 'exit 143' TERM INT
   [ -e "$work/bundle" ] || cp -r data/bundles/emoconv-small "$work/bundle"
 fi
 bundle=$work/bundle workers=${WORKERS:-$(nproc)}
@@ -92,21 +101,25 @@ encoded() { # FEATURES
   run emoconv export --banks --features "$1" --out "$bundle"
 }
 
-spoken=$work/kokoro
-if [ -z "${HEADS:-}" ] && [ ! -e "$spoken/complete" ] && [ -z "${DRY_RUN:-}" ]; then
-  python data/kokoro_speech.py --out "$spoken" --workers 1 > "$work/kokoro.log" 2>&1 &
+spoken=$work/kokoro complete=$work/kokoro.complete
+width=--config.network.emotion=128 # of the embeddings of whisper_emotion
+if [ -z "${HEADS:-}" ] && [ ! -e "$complete" ] && [ -z "${DRY_RUN:-}" ]; then
+  python data/kokoro/kokoro_speech.py --out "$spoken" --workers 1 > "$work/kokoro.log" 2>&1 &
   speaking=$!
   prepared "$work/features-recorded" "${recorded[@]}"
   encoded "$work/features-recorded"
-  trains score_network "$work/features-recorded" --bundle "$bundle"
+  trains score_network "$work/features-recorded" "$width" --bundle "$bundle"
   "${command[@]}" &
   training=$!
   wait "$speaking"
-  kill -TERM "$training" # which saves
+  kill -TERM "$training" || true # which saves; unless it has ended
   wait "$training" || true
 fi
-stage "speech by Kokoro"
-run python data/kokoro_speech.py --out "$spoken" --workers "$workers"
+if [ ! -e "$complete" ]; then
+  stage "speech by Kokoro"
+  run python data/kokoro/kokoro_speech.py --out "$spoken" --workers "$workers"
+  [ -n "${DRY_RUN:-}" ] || touch "$complete"
+fi
 features=$work/features
 prepared "$features" "${recorded[@]}" "$spoken"
 if [ -n "${HEADS:-}" ]; then
@@ -118,9 +131,9 @@ if [ -n "${HEADS:-}" ]; then
 fi
 encoded "$features"
 if [ -n "${HEADS:-}" ]; then
-  trains score_network "$features"
+  trains score_network "$features" "$width"
 else
-  trains score_network "$features" --bundle "$bundle"
+  trains score_network "$features" "$width" --bundle "$bundle"
 fi
 run "${command[@]}"
 exported "$features" score_network

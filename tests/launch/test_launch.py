@@ -13,6 +13,8 @@ import sys
 import pytest
 import yaml
 
+from emoconv_jax.config import WhisperEmotionConfig
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LAUNCH = ROOT / "launch"
 BIN = pathlib.Path(sys.executable).parent
@@ -99,6 +101,25 @@ def test_shellcheck_finds_nothing():
         text=True,
     )
     assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize("heads", ["", "1"])
+def test_the_trainings_of_the_small_bundle_run_what_there_is(tmp_path, heads):
+    done = subprocess.run(
+        [LAUNCH / "train_small.sh", tmp_path, tmp_path / "work"],
+        env=os.environ | {"DRY_RUN": "1", "HEADS": heads},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [shlex.split(line) for line in done.stdout.splitlines()]
+    scripts = [words[1] for words in lines if words[0] == "python"]
+    assert scripts and all((ROOT / name).is_file() for name in scripts)
+    trained = [words for words in lines if words[:2] == ["emoconv", "train"]]
+    assert len(trained) == (3 if heads else 1)
+    assert f"--config.network.emotion={WhisperEmotionConfig().embedding}" in trained[-1]
+    assert ("--bundle" in trained[-1]) == (not heads)
+    assert not (tmp_path / "work").exists()
 
 
 def test_one_machine_runs_the_plain_command():
