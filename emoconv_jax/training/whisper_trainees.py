@@ -19,6 +19,7 @@ from emoconv_jax.config import (
     WhisperEmotionConfig,
     from_dict,
 )
+from emoconv_jax.models.products import compute_type
 from emoconv_jax.models.whisper_heads import WhisperAverageVoiceHead, WhisperEmotionHead
 from emoconv_jax.pipeline.batches import Batch
 from emoconv_jax.shapes import Array, Key
@@ -36,7 +37,7 @@ class WhisperAverageVoiceTrainee:
     def __init__(self, config: TrainingConfig):
         """Args: config: of the run."""
         self.network_config: Any = from_dict(WhisperAverageVoiceConfig, config.network, "network")
-        dtype = jnp.bfloat16 if config.compute == "bfloat16" else None
+        dtype = compute_type(config.compute)
         self.network: Any = WhisperAverageVoiceHead(self.network_config, dtype, config.remat)
         self.smoothing = config.label_smoothing
         self.weights: Mapping[str, float] = {"mse": 1.0, "phones": config.phone_weight}
