@@ -99,10 +99,15 @@ class PooledStates:
             statistics: of STATISTICS.
 
         Raises:
-            EmoconvError: the weights cannot be had.
+            EmoconvError: the weights cannot be had, or a state that there is not.
         """
         self.statistics = tuple(statistics)
         params, config = load_whisper()
+        if not all(0 <= state <= config.layers for state in states):
+            raise EmoconvError(
+                f"states: found {list(states)!r:.80}, allowed are 0 to {config.layers}"
+            )
+        self.width = len(self.statistics) * len(states) * config.hidden
         self._states = WhisperStates(params, config, states=tuple(states))
 
     def __call__(self, audio: Float[np.ndarray, " n"], sample_rate_hz: int) -> np.ndarray:
@@ -179,11 +184,22 @@ def features_of(kind: str, settings: Mapping[str, Any], where: str = JUDGES_FILE
         raise EmoconvError(
             f"{where}: encoder: found {encoder!r:.80}, allowed is {MODEL_SHA256}; fit it again"
         )
+    for field, item in (("states", int), ("statistics", str)):
+        given = settings.get(field)
+        if not isinstance(given, list) or not given or not all(type(x) is item for x in given):
+            raise EmoconvError(
+                f"{where}: {field}: found {given!r:.80}, expected a list of {item.__name__}"
+            )
     unknown = [name for name in settings["statistics"] if name not in STATISTICS]
     if unknown:
         allowed = ", ".join(STATISTICS)
         raise EmoconvError(f"{where}: statistics: found {unknown[0]!r:.80}, allowed are {allowed}")
     return PooledStates(settings["states"], settings["statistics"])
+
+
+def _width(features: Features) -> int:
+    """Returns how many features there are."""
+    return features.width if isinstance(features, PooledStates) else len(NAMES)
 
 
 def save_judges(
@@ -243,10 +259,10 @@ def load_judges(folder: pathlib.Path, only: str | None = None) -> dict[str, Judg
         if only in (None, kind):
             features = features_of(kind, settings, str(folder / JUDGES_FILE))
             model = _linear(tensors, kind, len(about["emotions"]), path)
-            if kind == FUNCTIONALS and len(model.centre) != len(NAMES):
+            if len(model.centre) != _width(features):
                 raise EmoconvError(
                     f"{path}: {kind}.centre: found {len(model.centre)} numbers, allowed are "
-                    f"{len(NAMES)}; fit the judges again"
+                    f"{_width(features)}; fit the judges again"
                 )
             found[kind] = Judge(kind, tuple(about["emotions"]), features, model)
     if not found:
@@ -270,6 +286,11 @@ def read_about(folder: pathlib.Path) -> dict[str, Any]:
     for field, kind in (("emotions", list), ("judges", dict), ("heard", dict)):
         if not isinstance(about.get(field), kind):
             raise EmoconvError(f"{path}: {field}: expected a {kind.__name__}")
+    if not all(isinstance(name, str) for name in about["emotions"]):
+        raise EmoconvError(f"{path}: emotions: expected a list of str")
+    for kind, settings in about["judges"].items():
+        if not isinstance(settings, dict):
+            raise EmoconvError(f"{path}: judges.{kind:.80}: expected a dict")
     return about
 
 

@@ -138,7 +138,12 @@ def test_clips_are_set_to_one_level_and_silence_stays():
         ({"emotions": None}, "emotions: expected a list"),
         ({"judges": {"magic": {}}}, "kind: found 'magic', allowed are whisper, functionals"),
         ({"judges": {"whisper": {"encoder": "0"}}}, "encoder: found '0', allowed is 905e"),
+        ({"judges": {"whisper": {}}}, "states: found None, expected a list of int"),
+        ({"judges": {"whisper": {"states": ["3"]}}}, "states: found .'3'., expected a list of int"),
+        ({"judges": {"whisper": {"states": [3]}}}, "statistics: found None, expected a list"),
+        ({"judges": {"whisper": 3}}, "judges.whisper: expected a dict"),
         ({"judges": {}}, "judges: any is missing"),
+        ({"emotions": [1]}, "emotions: expected a list of str"),
         ({"emotions": ["sad"]}, r"functionals.weights: found \(113, 8\), allowed is \(113, 1\)"),
     ],
 )
