@@ -11,7 +11,8 @@
     emoconv export runs/score --features F --out B
 
 The first two are the published encoders, the next two take their place: heads on Whisper's encoder,
-for features that were made by `emoconv prepare --whisper`.
+for features that were made by `emoconv prepare --whisper`. A score network is as wide as the
+embeddings: after whisper_emotion it is trained with --config.network.emotion 128.
 
 The other files here list only what they change of it, in the same order of commands. Any field can
 be changed on the command line too: --config.batch 16, --config.network.width 64. All of it is in
