@@ -9,7 +9,8 @@
 F is from `emoconv prepare RAVDESS NEMO SYNTHETIC KOKORO --whisper --out F`: the first two read its
 mels, the next two, which may take their place, Whisper's states; the score network then needs
 --config.network.emotion 128. What comes between the commands is in configs/base.py, and
-launch/train_small.sh runs them all. Source `launch/cpu.env` first: memory-bound work is then 3 to 5 times faster.
+launch/train_small.sh runs them all. Source `launch/cpu.env` first: memory-bound work is then 3 to 5
+times faster.
 The score network works over frames and hears prosody; configs/small2d.py has one on the mel image.
 
 Cost, measured on cores that other work shared: the recogniser 57 600 examples at 22 to 35 a second
