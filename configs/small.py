@@ -42,7 +42,8 @@ TRAINEES = {
         "warmup": 100,
         "ema": 0.995,
     },
-    "whisper_emotion": ON_CPU | {"batch": 64, "steps": 800, "warmup": 50, "ema": 0.998},
+    "whisper_emotion": ON_CPU
+    | {"batch": 64, "steps": 400, "weight_decay": 1.0, "warmup": 50, "ema": 0.998},
     "whisper_average_voice": ON_CPU | {"batch": 16, "steps": 3000, "warmup": 100, "ema": 0.998},
     "score_network": {
         "network": {"kind": "unet1d", "prosody": True, "condition_width": 256},
@@ -54,6 +55,8 @@ TRAINEES = {
         "weight_decay": 0.01,
         "warmup": 100,
         "ema": 0.998,
+        "velocity_weight": 0.5,
+        "prosody_dropout": 0.3,
     },
 }
 get_config = runs_of(TRAINEES)

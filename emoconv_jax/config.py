@@ -237,6 +237,7 @@ class TrainingConfig:
         phone_weight: of the phones' cross entropy beside the squared error of an average voice.
         label_smoothing: share of a label that a head on Whisper sees spread over all classes.
         loss: "tweedie" (L_s + lambda_t L_m(X0_hat)), "score" (L_s) or "xt" (L_s + L_m(X_t)).
+        velocity_weight: of the velocity's error, alike at all times, beside it; 0 for none.
         style_weight: of EmoMix's style loss, 0 for none; weighted, it should begin at L_s / 10.
         style_recogniser: the bundle whose recogniser judges the style.
         emotion_dropout: share of examples that see no emotion, for guidance against none.
@@ -279,6 +280,7 @@ class TrainingConfig:
     phone_weight: float = 0.2
     label_smoothing: float = 0.1
     loss: str = "tweedie"
+    velocity_weight: float = 0.0
     style_weight: float = 0.0
     style_recogniser: str = ""
     emotion_dropout: float = 0.1
@@ -365,28 +367,24 @@ def runs_of(trainees: Mapping[str, Mapping[str, Any]]) -> Callable[..., Any]:
     return get_config
 
 
+SHARES = ("weight_decay", "ema", "label_smoothing", "emotion_dropout", "prosody_dropout")
+SHARES += ("speaker_dropout", "bank_share", "speaker_share")
 TRAINING_LIMITS = {
     "batch": (1, 1 << 20),
     "frames": (4, 1 << 16),
     "steps": (1, 1 << 40),
     "learning_rate": (0, 10),
     "b2": (0, 1 - 1e-9),
-    "weight_decay": (0, 1),
     "warmup": (0, 1 << 40),
     "clip": (1e-9, 1e9),
-    "ema": (0, 1),
     "seed": (0, 2**32 - 1),
     "phone_weight": (0, 1e12),
-    "label_smoothing": (0, 1),
+    "velocity_weight": (0, 1e12),
     "style_weight": (0, 1e12),
-    "emotion_dropout": (0, 1),
-    "prosody_dropout": (0, 1),
-    "speaker_dropout": (0, 1),
     "accumulate": (1, 1 << 20),
-    "bank_share": (0, 1),
-    "speaker_share": (0, 1),
     "gain_db": (0, 60),
     "masked_bands": (0, 79),
+    **dict.fromkeys(SHARES, (0, 1)),
 }
 TRAINING_CHOICES = {
     "trainee": TRAINEES,

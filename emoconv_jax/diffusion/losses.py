@@ -4,7 +4,8 @@
     (2)  L_s = || sigma s_theta(X_t) + eps ||^2
     (3)  L_m = || X_0 - X0_hat ||_1                     on the log-mel
     (4)  L   = L_s + lambda_t L_m,   lambda_t = 1 - t^2
-    (5)  L_style = mean_j || G_j(X0_hat) - G_j(X_0) ||_F^2,   G = F^T F / (positions * channels)
+    (5)  L_v = || v - v_hat ||^2 = L_s / alpha^2
+    (6)  L_style = mean_j || G_j(X0_hat) - G_j(X_0) ||_F^2,   G = F^T F / (positions * channels)
 
 Padding has no part in the sums or the counts. A mean is the added sums over the added counts; a
 mean of means would weigh short batches more.
@@ -12,11 +13,15 @@ mean of means would weigh short batches more.
 L_s is weighted by sigma^2, as in DiffVC's code: without it, it diverges as t goes to 0. The
 paper's ablation L_m(X_t) is `reconstruction_loss` of `heads.mean_from_output`.
 
-F of (5) holds the activations of one of the recogniser's convolutions, positions by channels.
+(4) hardly asks for anything at late times, where the outlines of speech are decided and with them
+most of its emotion: at t = .8 it has alpha^2 = .0016 of the velocity's error. (5) asks alike.
+
+F of (6) holds the activations of one of the recogniser's convolutions, positions by channels.
 EmoMix does not say how X0_hat comes about in training; here it is Tweedie's, and only examples of
 t <= STYLE_TIME count, since its error grows with (sigma / alpha)^4 in a product of activations.
 
-Source: EmoConv-Diff (arXiv 2309.07828), section 2; (5) EmoMix (arXiv 2306.00648), with Grams
+Source: EmoConv-Diff (arXiv 2309.07828), section 2; (5) Salimans and Ho (arXiv 2202.00512), on
+the residual; (6) EmoMix (arXiv 2306.00648), with Grams
 divided by their size and averaged, so that its weight does not depend on clip length or width.
 """
 
@@ -86,6 +91,34 @@ def score_loss(
     return jnp.sum(jnp.square(error) * mask[:, :, None]), _elements(mask, error.shape[-1])
 
 
+def velocity_loss(
+    sde: MeanRevertingSDE,
+    output: Float[Array, "b f m"],
+    x0: Float[Array, "b f m"],
+    average_voice: Float[Array, "b f m"],
+    noise: Float[Array, "b f m"],
+    t: Time,
+    mask: Float[Array, "b f"],
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Returns the loss (5) of a velocity head summed over real elements, and their number.
+
+    Args:
+        sde: the forward process.
+        output: what the network gave for X_t.
+        x0: log-mel of the data.
+        average_voice: log-mel of the average voice.
+        noise: the noise in X_t.
+        t: diffusion time in [0, 1].
+        mask: 1.0 on real frames.
+
+    Returns:
+        The sum of squared errors and the count of real elements (frames x mels).
+    """
+    alpha, sigma = over_mels(sde.weight(t)), over_mels(sde.std(t))
+    error = alpha * noise - sigma * (x0 - average_voice) - output
+    return jnp.sum(jnp.square(error) * mask[:, :, None]), _elements(mask, error.shape[-1])
+
+
 def reconstruction_loss(
     denoised: Float[Array, "b f m"],
     x0: Float[Array, "b f m"],
@@ -128,7 +161,7 @@ def style_loss(
     masks: Sequence[Float[Array, "b _"]],
     t: Float[Array, "b"],
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Returns the style loss (5) summed over the examples of early enough time, and their number.
+    """Returns the style loss (6) summed over the examples of early enough time, and their number.
 
     Args:
         denoised_maps: the recogniser's activations for X0_hat, `b f n c` per layer.
@@ -137,7 +170,7 @@ def style_loss(
         t: diffusion time in [0, 1].
 
     Returns:
-        The sum of (5) over examples with t <= STYLE_TIME and the count of these.
+        The sum of (6) over examples with t <= STYLE_TIME and the count of these.
     """
     judged = (t <= STYLE_TIME).astype(t.dtype)
     distances = [

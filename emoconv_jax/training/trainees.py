@@ -162,6 +162,13 @@ class ScoreNetworkTrainee:
         self.sde = MeanRevertingSDE(schedule.beta_0, schedule.beta_1)
         self.weights: Mapping[str, float] = {"score": 1.0, "reconstruction": 1.0}
         self.judge: tuple[Any, Any] | None = None
+        if config.velocity_weight:
+            if self.network_config.head != "velocity":
+                raise EmoconvError(
+                    f"velocity_weight: found {config.velocity_weight:g}, allowed is 0 with network."
+                    f"head {self.network_config.head!r}"
+                )
+            self.weights = {**self.weights, "velocity": config.velocity_weight}
         if config.style_recogniser:
             self.weights = {**self.weights, "style": config.style_weight}
             bundle = pathlib.Path(config.style_recogniser)
@@ -211,6 +218,10 @@ class ScoreNetworkTrainee:
         for low, high in itertools.pairwise(TIME_BANDS):
             within = ((t >= low) & (t < high)).astype(mask.dtype)
             terms[f"score/t_{low:.2f}-{high:.2f}"] = score(mask * within[:, None])
+        if self.config.velocity_weight:
+            terms["velocity"] = losses.velocity_loss(
+                self.sde, output, x0, average_voice, noise, t, mask
+            )
         denoised = heads.denoised_from_output(*drawn, xt, average_voice, t)
         if self.config.loss == "tweedie":
             weight = losses.reconstruction_weight(t)

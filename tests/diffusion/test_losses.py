@@ -68,6 +68,18 @@ def test_sums_and_counts_of_a_split_batch_add_up(head: str) -> None:
     assert float(count) == float(parts[0][1] + parts[1][1])
 
 
+def test_the_velocitys_loss_is_the_score_loss_without_its_weight() -> None:
+    """sigma s_hat + eps = alpha (v - v_hat), so L_s of one time is alpha^2 L_v."""
+    arrays = _example()
+    for i, t in enumerate((0.3, 0.8)):
+        one = [a[i : i + 1] for a in arrays]
+        total, count = losses.velocity_loss(SDE, *one, T[i : i + 1], MASK[i : i + 1])
+        score, _ = losses.score_loss("velocity", SDE, *one, T[i : i + 1], MASK[i : i + 1])
+        alpha = np.exp(-(0.05 * t + 19.95 * t * t / 2) / 2)
+        assert float(score) == pytest.approx(alpha**2 * float(total), rel=1e-4)
+        assert float(count) == float(MASK[i].sum()) * 3
+
+
 def test_padding_enters_neither_loss() -> None:
     output, x0, average_voice, noise = _example()
     junk = output + 100 * (1 - MASK[:, :, None])
