@@ -76,6 +76,10 @@ if [ -z "${DRY_RUN:-}" ]; then
   trap ended EXIT
   trap 'exit 143' TERM INT
   [ -e "$work/bundle" ] || cp -r data/bundles/emoconv-small "$work/bundle"
+  if [ -z "${HEADS:-}" ] && ! grep -q '"emotion": "whisper_emotion"' "$work/bundle/config.json"; then
+    echo "train_small.sh: $work/bundle: found no heads on Whisper, expected a bundle with them; HEADS=1 trains them" >&2
+    exit 1
+  fi
 fi
 bundle=$work/bundle workers=${WORKERS:-$(nproc)}
 
@@ -136,5 +140,9 @@ else
   trains score_network "$features" "$width" --bundle "$bundle"
 fi
 run "${command[@]}"
+if [ -z "${DRY_RUN:-}" ] && ! emoconv train --status --workdir "$work/runs/score_network" | grep -q '; done;'; then
+  stage "training score_network was stopped, the same command goes on"
+  exit 1
+fi
 exported "$features" score_network
 stage "done: $bundle"

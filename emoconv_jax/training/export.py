@@ -10,6 +10,7 @@ from emoconv_jax.bundles.agreement import WHISPER_HEADS
 from emoconv_jax.bundles.format import (
     CONFIG_FILE,
     BundleConfig,
+    part_files,
     read_config,
     write_bundle,
 )
@@ -43,7 +44,8 @@ def export(
 
     Args:
         workdir: of the run, on any number of devices.
-        bundle: the bundle's folder; made if absent, its other parts are kept.
+        bundle: the bundle's folder; made if absent. Its other parts are kept, but for one that this
+            takes the role of.
         store: the features the run read; a recogniser's statistics and the fingerprint of the
             Whisper that a head hears come from it.
 
@@ -86,4 +88,7 @@ def export(
     trained = {run.trainee: network, "imported": kept, "roles": roles}
     parts = {run.trainee: jax.tree.map(np.asarray, variables)}
     write_bundle(bundle, dataclasses.replace(config, **trained), parts, dtype=np.float16)
+    if role and (before := getattr(config.roles, role)) != run.trainee:
+        for path in part_files(bundle, before):  # nothing reads it any more
+            path.unlink()
     return run.trainee, int(state["step"])

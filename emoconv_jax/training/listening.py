@@ -191,6 +191,7 @@ class Listening:
                 jax.random.split(jax.random.key(SEED), len(self.chosen)),
                 solver=SOLVER,
                 segments=plan.segments(),
+                prosody=batch.prosody,  # the clip's own
             )
             for name, embedding in self._targets.items()
         }

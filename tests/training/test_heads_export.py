@@ -3,7 +3,7 @@
 import pytest
 from runs import TINY, settings, train
 
-from emoconv_jax.bundles.format import read_config
+from emoconv_jax.bundles.format import part_files, read_config
 from emoconv_jax.bundles.parts import load_variables
 from emoconv_jax.errors import UsageError
 from emoconv_jax.training.export import export
@@ -24,3 +24,17 @@ def test_a_head_is_exported_with_its_encoder(store, tmp_path, trainee):
     assert getattr(config, trainee).hidden == TINY[trainee]["hidden"]
     statistics = load_variables(tmp_path / "bundle", trainee).get("statistics")
     assert (statistics is not None) == (trainee == "whisper_emotion")
+
+
+def test_what_it_takes_the_role_of_is_gone_and_other_parts_stay(store, tmp_path):
+    bundle = tmp_path / "bundle"
+    for trainee in ("average_voice", "recogniser", "whisper_emotion"):
+        train(settings(trainee, steps=1), store, tmp_path / trainee)
+        export(tmp_path / trainee, bundle, store)
+    held = {name: bool(part_files(bundle, name)) for name in TINY if name != "score_network"}
+    assert held == {
+        "average_voice": True,
+        "recogniser": False,
+        "whisper_emotion": True,
+        "whisper_average_voice": False,
+    }
