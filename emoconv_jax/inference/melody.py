@@ -18,7 +18,10 @@ from emoconv_jax.inference.prosody_rule import (
     stretched,
     told,
 )
+from emoconv_jax.inference.resolved import Resolved
 from emoconv_jax.shapes import Float
+
+RISE_FRAMES = 172  # 2 s, over which a stretch comes to what is heard in itself
 
 
 class Melody:
@@ -34,6 +37,7 @@ class Melody:
         self.own = prosody(audio, config.sample_rate_hz, config)
         self.middle = middle_of(self.own, config.hop_samples / config.sample_rate_hz)
         self._next = 0
+        self._heard: np.ndarray | None = None  # what the emotion of the last stretch does
 
     def ask(self, stretch: Stretch, job: Job, arousal: float) -> Stretch:
         """Returns a stretch with what the network is to be told of it, at the pace asked for.
@@ -46,7 +50,7 @@ class Melody:
         first, frames, resolved = stretch.first_frame, len(stretch.mel), job.resolved
         rows = slice(first, first + frames)
         own = self.own[rows]
-        change = resolved.changes(frames, first, resolved.heard(arousal), job.reference_change)
+        change = self._change(resolved, frames, first, resolved.heard(arousal), job)
         wanted = asked(own, change, self.middle[rows])
         if resolved.request.rate != "follow":
             return dataclasses.replace(stretch, asked=Asked(own, wanted, change))
@@ -68,6 +72,21 @@ class Melody:
                 places=first + at,
             ),
         )
+
+    def _change(
+        self, resolved: Resolved, frames: int, first: int, heard: np.ndarray, job: Job
+    ) -> Float[np.ndarray, "f 4"]:
+        """Returns what is asked of a stretch; where it overlaps the last one, the same as of that.
+
+        Two pitches would otherwise fade into each other there, as two voices.
+        """
+        change = resolved.changes(frames, first, heard, job.reference_change)
+        before, self._heard = self._heard, heard
+        if before is None:
+            return change
+        last = resolved.changes(frames, first, before, job.reference_change)
+        rise = np.clip((np.arange(frames) - chunks.OVERLAP_FRAMES) / RISE_FRAMES, 0.0, 1.0)
+        return last + rise[:, None] * (change - last)
 
 
 def joined(found: Sequence[Asked]) -> Asked | None:

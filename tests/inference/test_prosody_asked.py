@@ -9,10 +9,14 @@ from tiny_bundle import CHANGE, CONFIG, SUNG, make_bundle, read_speech
 from emoconv_jax.audio.prosody import prosody
 from emoconv_jax.bundles.banks import Banks
 from emoconv_jax.bundles.parts import open_bundle
+from emoconv_jax.config import MelConfig
 from emoconv_jax.errors import EmoconvError, UsageError
+from emoconv_jax.inference import chunks
+from emoconv_jax.inference.batching import Job, Stretch
 from emoconv_jax.inference.conversion import Conversion
 from emoconv_jax.inference.converter import EmotionConverter
 from emoconv_jax.inference.curve import Curve
+from emoconv_jax.inference.melody import RISE_FRAMES, Melody
 from emoconv_jax.inference.request import Request
 from emoconv_jax.inference.resolved import resolve
 
@@ -33,6 +37,23 @@ def sung(sung_folder) -> EmotionConverter:
 def resolved(sung_folder):
     config, banks = open_bundle(sung_folder)
     return lambda **request: resolve(Request(**request), config, banks)
+
+
+def test_stretches_ask_the_same_where_they_overlap(resolved):
+    """Heard as 2 and then as 5: a step of three points, taken over the two seconds that follow."""
+    frames, overlap = 600, chunks.OVERLAP_FRAMES
+    own = np.stack([np.full(2 * frames, 7.5), np.ones(2 * frames), np.full(2 * frames, -3.0)], -1)
+    melody = Melody(np.zeros(22050, np.float32), MelConfig())
+    melody.own, melody.middle = own.astype(np.float32), np.full(2 * frames, 7.5)
+    job = Job(resolved(arousal=5), None, 1)
+    asked = []
+    for start, heard in ((0, 2.0), (frames - overlap, 5.0)):
+        mel, none = np.zeros((frames, 80), np.float32), np.zeros(8, np.float32)
+        stretch = Stretch(mel, mel, none, none, first_frame=start)
+        asked.append(melody.ask(stretch, job, heard).asked.wanted)
+    np.testing.assert_array_equal(asked[0][-overlap:], asked[1][:overlap])
+    np.testing.assert_allclose(asked[1][-1, 0], 7.5, atol=1e-5)
+    assert np.abs(np.diff(asked[1][:, 0])).max() <= 1.01 * 3 * CHANGE[0] / RISE_FRAMES
 
 
 def changes(found, frames=8, heard=3.0, reference=None):
