@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from runs import OVER_FRAMES, drawn, settings
 
+from emoconv_jax.errors import EmoconvError
 from emoconv_jax.training.selection import choose, training_batches, validation_batches
 from emoconv_jax.training.state import make_optimizer
 from emoconv_jax.training.trainees import make_trainee
@@ -73,3 +74,12 @@ def test_b2_is_how_much_of_the_last_squared_gradient_stays():
     _, state = optimizer.update({"x": jnp.full(1, 3.0)}, optimizer.init(params), params)
     seconds = [leaf for leaf in jax.tree.leaves(state) if np.allclose(leaf, 0.25 * 3.0**2)]
     assert len(seconds) == 1
+
+
+def test_a_score_head_has_no_velocity():
+    """`settings` has velocity; its loss is then one more term, weighted as asked."""
+    assert "velocity" not in make_trainee(settings("score_network")).weights
+    assert make_trainee(settings("score_network", velocity_weight=0.5)).weights["velocity"] == 0.5
+    network = OVER_FRAMES | {"head": "score"}
+    with pytest.raises(EmoconvError, match=r"velocity_weight: found 0\.5, allowed is 0 with"):
+        make_trainee(settings("score_network", network=network, velocity_weight=0.5))
