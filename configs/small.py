@@ -57,6 +57,7 @@ TRAINEES = {
         "ema": 0.998,
         "velocity_weight": 0.5,
         "prosody_dropout": 0.3,
+        "speaker_noise": 0.5,
     },
 }
 get_config = runs_of(TRAINEES)

@@ -242,6 +242,7 @@ class TrainingConfig:
         style_recogniser: the bundle whose recogniser judges the style.
         emotion_dropout: share of examples that see no emotion, for guidance against none.
         speaker_dropout: share of examples that see no speaker, drawn apart from the emotion.
+        speaker_noise: length of the noise added to a d-vector of 1, which then has length 1 again.
         prosody_dropout: share of examples in which a channel of the prosody is absent; in half of
             these all three are.
         bank_share: share of examples that see a bank in place of their own emotion embedding: all
@@ -285,6 +286,7 @@ class TrainingConfig:
     style_recogniser: str = ""
     emotion_dropout: float = 0.1
     speaker_dropout: float = 0.1
+    speaker_noise: float = 0.0
     prosody_dropout: float = 0.15
     bank_share: float = 0.5
     bank_rule: str = "local"
@@ -368,7 +370,7 @@ def runs_of(trainees: Mapping[str, Mapping[str, Any]]) -> Callable[..., Any]:
 
 
 SHARES = ("weight_decay", "ema", "label_smoothing", "emotion_dropout", "prosody_dropout")
-SHARES += ("speaker_dropout", "bank_share", "speaker_share")
+SHARES += ("speaker_dropout", "speaker_noise", "bank_share", "speaker_share")
 TRAINING_LIMITS = {
     "batch": (1, 1 << 20),
     "frames": (4, 1 << 16),

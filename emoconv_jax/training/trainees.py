@@ -47,7 +47,7 @@ from emoconv_jax.training.whisper_trainees import (
 )
 
 TIME_BANDS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of diffusion time; the loss is watched in each
-PROSODY_DRAW = 1  # apart from the other draws of an example, which so stay what they were
+PROSODY_DRAW, VOICE_DRAW = 1, 2  # apart from an example's other draws, which stay what they were
 TIME_MARGIN = 1e-5  # t ~ U[margin, 1 - margin], DiffVC's code
 
 
@@ -202,6 +202,8 @@ class ScoreNetworkTrainee:
         if batch.prosody is not None:
             told = {"prosody": jnp.asarray(batch.prosody), "present": jnp.ones((len(t), CHANNELS))}
         if training:
+            if self.config.speaker_noise:
+                speaker = jax.vmap(self._another_voice)(speaker, keys)
             emotion, speaker = emotion * heard[:, 0, None], speaker * heard[:, 1, None]
             if told:
                 told["present"] = jax.vmap(self._present)(keys)
@@ -252,6 +254,12 @@ class ScoreNetworkTrainee:
         speaker = jax.random.bernoulli(speaker_key, 1.0 - self.config.speaker_dropout)
         heard = jnp.stack([emotion, speaker]).astype(t.dtype)
         return t, jax.random.normal(noise_key, shape), heard
+
+    def _another_voice(self, speaker: Array, key: Array) -> Array:
+        """Returns a d-vector somewhere around one, so that few voices are not learnt by heart."""
+        noise = jax.random.normal(jax.random.fold_in(key, VOICE_DRAW), speaker.shape)
+        moved = speaker + self.config.speaker_noise * noise / np.sqrt(len(noise))
+        return moved / jnp.linalg.norm(moved)
 
     def _present(self, key: Array) -> Array:
         """Returns which channels of the prosody an example sees.

@@ -24,7 +24,12 @@ CASES = {  # the style's loss is Tweedie's with one more term
     "average_voice": {"trainee": "average_voice"},
     "tweedie": {"trainee": "score_network", "loss": "tweedie"},
     "style": {"trainee": "score_network", "loss": "tweedie", "style_weight": 10.0},
-    "prosody": {"trainee": "score_network", "network": OVER_FRAMES, "velocity_weight": 0.5},
+    "prosody": {
+        "trainee": "score_network",
+        "network": OVER_FRAMES,
+        "velocity_weight": 0.5,
+        "speaker_noise": 0.5,
+    },
 }
 ONE = "jit on one device"
 WAYS = {  # devices, changes of the configuration

@@ -83,3 +83,13 @@ def test_a_score_head_has_no_velocity():
     network = OVER_FRAMES | {"head": "score"}
     with pytest.raises(EmoconvError, match=r"velocity_weight: found 0\.5, allowed is 0 with"):
         make_trainee(settings("score_network", network=network, velocity_weight=0.5))
+
+
+def test_a_voice_with_noise_has_length_one_and_the_angle_of_the_noise():
+    """Noise of half the length, in 256 dimensions at a right angle: a cosine of 1 / sqrt(1.25)."""
+    trainee = make_trainee(settings("score_network", speaker_noise=0.5))
+    voice = jnp.eye(256)[:1].repeat(64, 0)
+    moved = jax.vmap(trainee._another_voice)(voice, jax.random.split(jax.random.key(3), 64))
+    np.testing.assert_allclose(np.linalg.norm(moved, axis=1), 1.0, rtol=1e-5)
+    assert float(moved[:, 0].mean()) == pytest.approx(1 / np.sqrt(1.25), abs=0.02)
+    assert len(np.unique(np.asarray(moved[:, 1]))) == 64
