@@ -28,7 +28,7 @@ TRAIN = [
     "pocketsphinx>=5.0.4",
     "praatio>=6.0",
     "scikit-learn>=1.3",
-    "scipy>=1.11",
+    "scipy>=1.12",
     "threadpoolctl>=3.1",
     "tensorboardX>=2.6.2",
 ]

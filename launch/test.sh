@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks everything: style, types, tests. Needs Python 3.11 or newer and, at first, its packages.
 #
-#   launch/test.sh                       everything; some eight minutes on two cores
+#   launch/test.sh                       everything; some nine minutes on two cores
 #   launch/test.sh --quick               without tests marked slow or network; some two minutes
 #   launch/test.sh tests/diffusion       any arguments of pytest; style and types are still checked
 #   EMOCONV_CORPORA=DIR launch/test.sh   with the tests that read recorded corpora, else left out

@@ -33,7 +33,7 @@ from emoconv_jax.errors import EmoconvError
 from emoconv_jax.evaluation.probes import accuracy
 from emoconv_jax.files import write_text
 from emoconv_jax.inference.converter import EmotionConverter
-from emoconv_jax.listeners.emotion import at_level
+from emoconv_jax.inference.whisper_features import level_set
 from emoconv_jax.listeners.transcripts import errors, words
 from emoconv_jax.listeners.whisper import Whisper
 from emoconv_jax.pipeline.alignment import align_english, read_phone_table
@@ -147,7 +147,7 @@ def measured(
 
 def _misheard(whisper: Whisper, sound: np.ndarray, clip: Clip, rate_hz: int) -> list[float]:
     wanted = words(clip.text, clip.language)
-    found = words(whisper(at_level(sound), rate_hz, clip.language), clip.language)
+    found = words(whisper(level_set(sound), rate_hz, clip.language), clip.language)
     return [float(errors(wanted, found)), float(len(wanted))]
 
 

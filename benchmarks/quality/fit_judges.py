@@ -29,12 +29,12 @@ from benchmarks.quality.command import CORPORA, JUDGES
 from emoconv_jax.audio.reading import read_audio
 from emoconv_jax.config import EMOTIONS
 from emoconv_jax.errors import EmoconvError
+from emoconv_jax.inference.whisper_features import level_set
 from emoconv_jax.listeners.emotion import (
     FUNCTIONALS,
     WHISPER,
     Features,
     Linear,
-    at_level,
     features_of,
     save_judges,
 )
@@ -66,7 +66,7 @@ def features(clips: Sequence[Clip], make: Features, label: str) -> Float[np.ndar
         make: of `listeners.emotion.features_of`.
         label: of the progress bar.
     """
-    rows = [make(at_level(read_audio(clip.path, RATE_HZ)), RATE_HZ) for clip in tqdm(clips, label)]
+    rows = [make(level_set(read_audio(clip.path, RATE_HZ)), RATE_HZ) for clip in tqdm(clips, label)]
     return np.array(rows, np.float64)
 
 

@@ -22,7 +22,7 @@ from emoconv_jax.audio.prosody import level_db, median_f0_hz
 from emoconv_jax.audio.reading import read_audio
 from emoconv_jax.evaluation.judges import Hears
 from emoconv_jax.inference.speaker import SpeakerRole
-from emoconv_jax.listeners.emotion import at_level
+from emoconv_jax.inference.whisper_features import level_set
 from emoconv_jax.listeners.naturalness import Dnsmos
 from emoconv_jax.listeners.transcripts import english_normalizer, errors, words
 from emoconv_jax.listeners.whisper import Whisper
@@ -93,7 +93,7 @@ class Voices:
 
     def vector(self, audio: np.ndarray) -> np.ndarray:
         """Returns the d-vector of a waveform."""
-        return self.speaker(at_level(audio), self.rate_hz)
+        return self.speaker(level_set(audio), self.rate_hz)
 
     def nearest(self, audio: np.ndarray, voice: str) -> str:
         """Returns the actor of a voice's sex who is nearest to a waveform; "" for other voices.
@@ -134,7 +134,7 @@ class Panel:
             audio: mono.
             clip: what it was made of.
         """
-        emotion, sound = self.emotion(audio, clip), at_level(audio)
+        emotion, sound = self.emotion(audio, clip), level_set(audio)
         figures = emotion.figures | self._words(sound, clip)
         figures["ovrl"] = self._dnsmos(sound, self.rate_hz)[1]
         figures["level_db"] = level_db(audio, self.rate_hz)
@@ -150,7 +150,7 @@ class Panel:
             clip: what it is, or was made of.
             ears: who listens; None is all.
         """
-        figures, named, sound = {}, {}, at_level(audio)
+        figures, named, sound = {}, {}, level_set(audio)
         for name in self.ears if ears is None else ears:
             told = self.ears[name].hear(sound, self.rate_hz)
             figures[f"{name}_arousal"] = float(told.arousal)

@@ -21,11 +21,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from emoconv_jax.bundles.banks import at_level
 from emoconv_jax.shapes import Bool, Float
 
 F0, RANGE, ENERGY, DURATION = range(4)
 WIDTH = 2.5  # points of arousal; enough for a line at the ends of the scale
-LEAST_SPREAD = 1e-2  # variance of arousal that a slope can be told from
 NEUTRAL = "neutral"
 
 
@@ -83,6 +83,8 @@ def prosody_banks(measured: Measured, levels: Sequence[int]) -> dict[str, np.nda
     Returns:
         "arousal/<level>" and "emotion/<name>" -> [4]; 0 for what cannot be told.
     """
+    from scipy.optimize import isotonic_regression  # slow to import, and conversions need none
+
     moved, speakers = changes(measured), np.array(measured.speakers)
     found = {}
     rated = measured.arousal > 0
@@ -93,7 +95,7 @@ def prosody_banks(measured: Measured, levels: Sequence[int]) -> dict[str, np.nda
             table[row, column] = _at(
                 float(level), measured.arousal[told], values[told], speakers[told]
             )
-    table[:, F0] = rising(table[:, F0])
+    table[:, F0] = isotonic_regression(table[:, F0]).x
     found.update({f"arousal/{level}": row for level, row in zip(levels, table, strict=True)})
     emotions = np.array(measured.emotions)
     for name in sorted(set(measured.emotions) - {""}):
@@ -107,21 +109,6 @@ def prosody_banks(measured: Measured, levels: Sequence[int]) -> dict[str, np.nda
             ]
         )
     return {name: row.astype(np.float32) for name, row in found.items()}
-
-
-def rising(values: Float[np.ndarray, " l"]) -> Float[np.ndarray, " l"]:
-    """Returns the nearest values, in least squares, of which none is below the one before.
-
-    Args:
-        values: in order.
-    """
-    blocks: list[tuple[float, int]] = []
-    for value in values:
-        blocks.append((float(value), 1))
-        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
-            (low, m), (high, n) = blocks.pop(), blocks.pop()
-            blocks.append(((low * m + high * n) / (m + n), m + n))
-    return np.concatenate([np.full(count, value) for value, count in blocks])
 
 
 def _mean(values: Float[np.ndarray, "u k"]) -> Float[np.ndarray, " k"]:
@@ -149,8 +136,4 @@ def _at(level: float, arousal: np.ndarray, values: np.ndarray, speakers: np.ndar
         return float(_over_speakers(values, speakers))
     weights = ((1 - distance**3) ** 3)[near] * _shares(speakers)[near]
     weights = weights / weights.sum()
-    x, y = arousal[near], values[near]
-    middle, mean = weights @ x, weights @ y
-    spread = weights @ (x - middle) ** 2
-    slope = weights @ ((x - middle) * (y - mean)) / spread if spread > LEAST_SPREAD else 0.0
-    return float(mean + slope * (level - middle))
+    return float(at_level(values[near, None], arousal[near], weights, level)[0])

@@ -114,8 +114,7 @@ def velocity_loss(
     Returns:
         The sum of squared errors and the count of real elements (frames x mels).
     """
-    alpha, sigma = over_mels(sde.weight(t)), over_mels(sde.std(t))
-    error = alpha * noise - sigma * (x0 - average_voice) - output
+    error = heads.target("velocity", sde, x0, average_voice, noise, t) - output
     return jnp.sum(jnp.square(error) * mask[:, :, None]), _elements(mask, error.shape[-1])
 
 

@@ -13,7 +13,6 @@ Everything lies in one folder, and an interrupted run goes on where it was:
 import dataclasses
 import functools
 import hashlib
-import importlib.util
 import pathlib
 import zipfile
 from typing import Any
@@ -40,7 +39,7 @@ from emoconv_jax.evaluation.trials import (
     sound_of,
     trials,
 )
-from emoconv_jax.evaluation.yardsticks import BY_RULE, SIGNAL_NEEDS, SOURCE, UNCHANGED
+from emoconv_jax.evaluation.yardsticks import BY_RULE, SOURCE, UNCHANGED
 from emoconv_jax.files import replacing
 from emoconv_jax.inference.conversion import CAUTION
 from emoconv_jax.inference.converter import EmotionConverter
@@ -138,10 +137,6 @@ class Evaluation:
                 known.
             EmoconvError: no utterances of unseen speakers.
         """
-        if "signal" in asked.systems and importlib.util.find_spec("pyworld") is None:
-            judges.notes.append(f"signal: absent, pyworld is not installed; {SIGNAL_NEEDS}")
-            others = tuple(name for name in asked.systems if name != "signal")
-            asked = dataclasses.replace(asked, systems=others)
         self.converter, self.store, self.corpora, self.out = converter, store, corpora, out
         self.judges, self.asked = judges, asked
         known = tuple(converter.banks.emotions)

@@ -28,7 +28,6 @@ TILT_HZ = 1000.0
 LEAST_RANGE, LEAST_RATE = 0.1, 0.5  # of a rule far below the source
 LOWEST_F0_HZ, HIGHEST_F0_HZ = 50.0, 900.0  # that WORLD is asked for
 FRAME_MS = 5.0
-SIGNAL_NEEDS = "`pip install pyworld-prebuilt` has it"
 PEAK = 0.99
 
 SOURCE = "source"
@@ -67,9 +66,6 @@ def signal(audio: Float[np.ndarray, " n"], rate_hz: int, steps: float) -> Float[
 
     Returns:
         A waveform, shorter or longer than the source.
-
-    Raises:
-        ModuleNotFoundError: `pyworld` is absent.
     """
     import pyworld
 

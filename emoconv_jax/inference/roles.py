@@ -53,9 +53,11 @@ def whisper_encoder(config: BundleConfig, whisper: Whisper = None) -> Whisper:
         EmoconvError: weights that are not there, or are refused.
     """
     used = {config.roles.average_voice, config.roles.emotion} & set(WHISPER_HEADS)
-    if not used or isinstance(whisper, WhisperEncoderRole):
-        return whisper
-    return WhisperEncoderRole(whisper)
+    return _loaded(whisper) if used else whisper
+
+
+def _loaded(whisper: Whisper) -> WhisperEncoderRole:
+    return whisper if isinstance(whisper, WhisperEncoderRole) else WhisperEncoderRole(whisper)
 
 
 def average_voice_role(
@@ -75,8 +77,7 @@ def average_voice_role(
     variables = load_variables(folder, part, config)
     if part == "average_voice":
         return AverageVoiceRole(config, variables)
-    encoder = whisper if isinstance(whisper, WhisperEncoderRole) else WhisperEncoderRole(whisper)
-    return WhisperAverageVoiceRole(config, variables, encoder)
+    return WhisperAverageVoiceRole(config, variables, _loaded(whisper))
 
 
 def emotion_role(
@@ -98,5 +99,4 @@ def emotion_role(
         return EmotionRole(config, variables)
     if part == "wav2vec2":
         return DimensionalRole(config, variables)
-    encoder = whisper if isinstance(whisper, WhisperEncoderRole) else WhisperEncoderRole(whisper)
-    return WhisperEmotionRole(config, variables, encoder)
+    return WhisperEmotionRole(config, variables, _loaded(whisper))

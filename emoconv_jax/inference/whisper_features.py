@@ -76,10 +76,18 @@ class WhisperFeatures:
         """
         states = self._states(level_set(audio), sample_rate_hz)
         chosen = states[:, list(FRAME_STATES)].reshape(len(states), -1)
-        # float64: sums over minutes of sound
-        mean, std = states.mean(axis=0, dtype=np.float64), states.std(axis=0, dtype=np.float64)
-        pooled = np.stack([mean, std], axis=1).astype(np.float32)
-        return WhisperHeard(at_mel_frames(chosen, frames, mel), pooled.reshape(-1))
+        return WhisperHeard(at_mel_frames(chosen, frames, mel), pooled_of(states))
+
+
+def pooled_of(states: Float[np.ndarray, "k s c"]) -> Float[np.ndarray, " p"]:
+    """Returns mean and deviation of every state over time, eq. 4.
+
+    Args:
+        states: of the encoder, all of them.
+    """
+    # float64: sums over minutes of sound
+    mean, std = states.mean(axis=0, dtype=np.float64), states.std(axis=0, dtype=np.float64)
+    return np.stack([mean, std], axis=1).astype(np.float32).reshape(-1)
 
 
 def level_set(audio: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:

@@ -24,7 +24,7 @@ from emoconv_jax.bundles.parts import network_of
 from emoconv_jax.errors import EmoconvError
 from emoconv_jax.inference.encoders import Recognition, pad
 from emoconv_jax.inference.whisper import WhisperStates, at_mel_frames, load_whisper
-from emoconv_jax.inference.whisper_features import ENCODER, level_set
+from emoconv_jax.inference.whisper_features import ENCODER, level_set, pooled_of
 from emoconv_jax.shapes import Float
 
 # what is found of the public base model, whose features are called ENCODER
@@ -120,9 +120,7 @@ class WhisperEncoderRole:
             audio: as above.
             sample_rate_hz: of it.
         """
-        states = self(audio, sample_rate_hz)
-        mean, std = states.mean(axis=0, dtype=np.float64), states.std(axis=0, dtype=np.float64)
-        return np.stack([mean, std], axis=1).astype(np.float32).reshape(-1)
+        return pooled_of(self(audio, sample_rate_hz))
 
     def check(self, part: str, head: Any) -> None:
         """Refuses a head that was trained on another encoder or on states that this one lacks.

@@ -28,6 +28,7 @@ from emoconv_jax.errors import EmoconvError
 from emoconv_jax.files import read_json, replacing, write_text
 from emoconv_jax.inference.encoders import Recognition
 from emoconv_jax.inference.whisper import WhisperStates, load_whisper
+from emoconv_jax.inference.whisper_features import level_set
 from emoconv_jax.porting.whisper_files import MODEL_SHA256
 from emoconv_jax.shapes import Float
 
@@ -35,8 +36,6 @@ JUDGES_FILE, TENSORS_FILE = "judges.json", "judges.safetensors"
 FORMAT = 1
 WHISPER, FUNCTIONALS = "whisper", "functionals"
 KINDS = (WHISPER, FUNCTIONALS)
-LEVEL = 0.05  # RMS that a clip is set to, so that no judge hears a gain
-LEAST_RMS = 1e-6
 STATISTICS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "mean": lambda states: states.mean(axis=0),
     "deviation": lambda states: states.std(axis=0),
@@ -47,16 +46,6 @@ STATISTICS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
 MOST_JSON_BYTES = 1 << 20
 
 Features = Callable[[np.ndarray, int], np.ndarray]
-
-
-def at_level(audio: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Returns a clip at the level that judges hear: RMS .05; silence stays silent.
-
-    Args:
-        audio: mono.
-    """
-    rms = float(np.sqrt(np.square(audio, dtype=np.float64).mean()))
-    return (audio * (LEVEL / max(rms, LEAST_RMS))).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -147,7 +136,7 @@ class Judge:
         Returns:
             Probabilities and arousal; the embedding is the features.
         """
-        x = self.features(at_level(audio), sample_rate_hz)
+        x = self.features(level_set(audio), sample_rate_hz)
         shares, arousal = self.model(x)
         probabilities = dict(zip(self.emotions, map(float, shares), strict=True))
         return Recognition(x.astype(np.float32), probabilities, float(arousal))

@@ -19,10 +19,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from emoconv_jax.audio.columns import LOG2_F0, LOG_ENERGY, VOICING
 from emoconv_jax.config import MelConfig
 from emoconv_jax.shapes import Array, Float
 
-PITCH, VOICING, ENERGY = range(3)  # the channels as they are stored
 CHANNELS = 3
 LOWEST_F0 = 20.0  # Hz, so that no division is by zero where a frame has no F0
 PITCH_CENTRE = 7.5  # log2 of 181 Hz, between voices of both sexes
@@ -67,12 +67,12 @@ def prosody_inputs(
         present = jnp.zeros((len(mask), CHANNELS), mask.dtype)
     real = mask[:, :, None] * present[:, None]
     log_f0, voicing, energy = (prosody[:, :, i] for i in range(CHANNELS))
-    pitch = jnp.where(log_f0 > 0, log_f0 - PITCH_CENTRE, 0.0) * real[:, :, PITCH]
-    harmonic = voicing * real[:, :, VOICING] * real[:, :, PITCH] * (log_f0 > 0)
+    pitch = jnp.where(log_f0 > 0, log_f0 - PITCH_CENTRE, 0.0) * real[:, :, LOG2_F0]
+    harmonic = voicing * real[:, :, VOICING] * real[:, :, LOG2_F0] * (log_f0 > 0)
     return ProsodyInputs(
         pitch=pitch,
         voicing=voicing * real[:, :, VOICING],
-        energy=(energy - ENERGY_CENTRE) / ENERGY_SCALE * real[:, :, ENERGY],
+        energy=(energy - ENERGY_CENTRE) / ENERGY_SCALE * real[:, :, LOG_ENERGY],
         comb=comb(jnp.exp2(log_f0), mels) * harmonic[:, :, None],
         present=present,
     )

@@ -27,7 +27,7 @@ class Status:
         trainee: what is trained.
         step: the last one recorded.
         steps: planned.
-        crops: examples seen.
+        batch: examples of a step.
         hours: spent in steps, by the speed recorded; pauses and validation are left out.
         validation: the newest means by name, empty before the first.
         validated: the step of it.
@@ -38,7 +38,7 @@ class Status:
     trainee: str
     step: int
     steps: int
-    crops: int
+    batch: int
     hours: float
     validation: dict[str, float]
     validated: int
@@ -46,11 +46,16 @@ class Status:
     recorded: float
 
     @property
+    def crops(self) -> int:
+        """Examples seen."""
+        return self.step * self.batch
+
+    @property
     def left_s(self) -> float | None:
         """Seconds of steps to the end at the present speed; None where that is not known."""
         if not self.crops_per_s:
             return None
-        return (self.steps - self.step) * (self.crops / max(self.step, 1)) / self.crops_per_s
+        return (self.steps - self.step) * self.batch / self.crops_per_s
 
     def line(self, now: float) -> str:
         """Returns the status in one line.
@@ -110,7 +115,7 @@ def status_of(workdir: pathlib.Path) -> Status:
         trainee=config.trainee,
         step=last,
         steps=config.steps,
-        crops=last * config.batch,
+        batch=config.batch,
         hours=seconds / 3600,
         validation=validation,
         validated=validated,

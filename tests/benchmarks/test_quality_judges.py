@@ -12,13 +12,13 @@ from benchmarks.quality.clips import Clip
 from benchmarks.quality.real_speech import figures, truth
 from emoconv_jax.config import EMOTIONS
 from emoconv_jax.errors import EmoconvError
+from emoconv_jax.inference.whisper_features import level_set
 from emoconv_jax.listeners.emotion import (
     FUNCTIONALS,
     JUDGES_FILE,
     TENSORS_FILE,
     Judge,
     Linear,
-    at_level,
     load_judges,
     save_judges,
 )
@@ -127,8 +127,8 @@ def test_a_stored_judge_hears_the_same_and_no_gain(folder, speech):
 
 def test_clips_are_set_to_one_level_and_silence_stays():
     tone = np.sin(np.arange(8000) / 5).astype(np.float32)
-    assert np.sqrt(np.mean(at_level(0.3 * tone) ** 2)) == pytest.approx(0.05, rel=1e-4)
-    assert not at_level(np.zeros(100, np.float32)).any()
+    assert np.sqrt(np.mean(level_set(0.3 * tone) ** 2)) == pytest.approx(0.05, rel=1e-4)
+    assert not level_set(np.zeros(100, np.float32)).any()
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from emoconv_jax.bundles.banks import (
     nearest_labels,
     save_banks,
 )
-from emoconv_jax.bundles.prosody_banks import Measured, changes, prosody_banks, rising
+from emoconv_jax.bundles.prosody_banks import Measured, changes, prosody_banks
 from emoconv_jax.errors import EmoconvError, UsageError
 
 NAN = float("nan")
@@ -73,13 +73,6 @@ def test_what_nobody_tells_is_no_change():
     rows = [("ann", "neutral", "", 3.0, NAN, NAN, NAN, NAN), ("ann", "sad", "", 2.0, *[NAN] * 4)]
     for change in prosody_banks(measured(rows), LEVELS).values():
         np.testing.assert_array_equal(change, 0)
-
-
-def test_rising_is_the_least_change_that_never_falls():
-    """3, 1 take their mean 2; 5, 4, 3 theirs; what rises already stays."""
-    np.testing.assert_allclose(rising(np.array([0.0, 3, 1, 5, 4, 3])), [0, 2, 2, 4, 4, 4])
-    np.testing.assert_array_equal(rising(np.arange(7.0)), np.arange(7.0))
-    np.testing.assert_array_equal(rising(np.array([3.0, 2, 1])), [2, 2, 2])
 
 
 def test_pitch_never_falls_from_one_level_to_the_next():
