@@ -35,6 +35,7 @@ import numpy as np
 
 from emoconv_jax.config import TRAINING_SPLITS
 from emoconv_jax.files import write_text
+from emoconv_jax.inference.prosody_rule import stretched
 from emoconv_jax.pipeline.phones import PHONE_INDEX, SILENCE
 from emoconv_jax.pipeline.shard_runner import map_shards, tick
 from emoconv_jax.pipeline.statistics import Corpus
@@ -137,23 +138,6 @@ def times(
     return np.clip(places, 0, len(other) - 1), np.where(matched, 1.0, ALONE)
 
 
-def at(mel: Float[np.ndarray, "g m"], places: Float[np.ndarray, " f"]) -> np.ndarray:
-    """Returns a log-mel at places between its frames, on a line between neighbours.
-
-    Args:
-        mel: the log-mel.
-        places: 0 to its frames - 1.
-
-    Returns:
-        [f, m], float64.
-    """
-    before = places.astype(int)
-    after = np.minimum(before + 1, len(mel) - 1)
-    share = (places - before)[:, None]
-    wide = mel.astype(np.float64)
-    return (1 - share) * wide[before] + share * wide[after]
-
-
 def parallel_target(
     phones: Int[np.ndarray, " f"],
     others: Sequence[tuple[Int[np.ndarray, " _"], Float[np.ndarray, "_ m"]]],
@@ -170,7 +154,7 @@ def parallel_target(
     total, weights = 0.0, np.zeros((len(phones), 1))
     for other, mel in others:
         places, weight = times(phones, other)
-        total = total + weight[:, None] * at(mel, places)
+        total = total + weight[:, None] * stretched(mel.astype(np.float64), places)
         weights += weight[:, None]
     return total / weights
 
