@@ -8,9 +8,38 @@ import os
 import pathlib
 import secrets
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from emoconv_jax.errors import EmoconvError
+
+MOST_FOREIGN_BYTES = 4 << 30
+
+
+@contextlib.contextmanager
+def opened(path: pathlib.Path) -> Iterator[tuple[BinaryIO, int]]:
+    """Opens a foreign file for reading, whatever it may be.
+
+    Args:
+        path: of the file.
+
+    Yields:
+        The file and its size, 1 to MOST_FOREIGN_BYTES.
+
+    Raises:
+        EmoconvError: no regular file, one of another size, or one that cannot be read, then or in
+            the block.
+    """
+    try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise EmoconvError(f"{path}: not a regular file")  # a pipe would be waited for
+        with open(path, "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            if not 0 < size <= MOST_FOREIGN_BYTES:
+                raise EmoconvError(f"{path}: {size} bytes, allowed are 1 to {MOST_FOREIGN_BYTES}")
+            file.seek(0)
+            yield file, size
+    except OSError as error:
+        raise EmoconvError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager

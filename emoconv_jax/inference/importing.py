@@ -37,7 +37,7 @@ from emoconv_jax.bundles.limits import check_limits
 from emoconv_jax.bundles.parts import PARTS, load_variables, parts_of
 from emoconv_jax.config import DiffusionConfig, MelConfig, Wav2Vec2Config
 from emoconv_jax.errors import EmoconvError, UsageError
-from emoconv_jax.files import read_json
+from emoconv_jax.files import MOST_FOREIGN_BYTES, read_json
 from emoconv_jax.porting.diffvc import (
     AVERAGE_VOICE_PREFIX,
     SCORE_NETWORK_PREFIX,
@@ -48,7 +48,7 @@ from emoconv_jax.porting.diffvc import (
 )
 from emoconv_jax.porting.registry import SOURCES
 from emoconv_jax.porting.speaker import port_speaker, speaker_sizes
-from emoconv_jax.porting.torch_file import MAX_FILE_BYTES, read_torch_file
+from emoconv_jax.porting.torch_file import read_torch_file
 from emoconv_jax.porting.vocoder import port_vocoder, vocoder_sizes
 from emoconv_jax.porting.wav2vec2 import check_public, config_of, port_wav2vec2
 
@@ -344,9 +344,9 @@ def read_safetensors(
     """
     try:
         check_header(path)
-        if path.stat().st_size > MAX_FILE_BYTES:
+        if path.stat().st_size > MOST_FOREIGN_BYTES:
             raise EmoconvError(
-                f"{path}: {path.stat().st_size} bytes, at most {MAX_FILE_BYTES} allowed"
+                f"{path}: {path.stat().st_size} bytes, at most {MOST_FOREIGN_BYTES} allowed"
             )
         with safe_open(path, framework="numpy") as file:
             names = [n for n in sorted(file.keys()) if not (left_out and left_out.fullmatch(n))]

@@ -210,9 +210,11 @@ class Attention(nn.Module):
 
     Attributes:
         heads: divides the channels.
+        key_bias: whether keys have one; softmax does not see it, and Whisper has none.
     """
 
     heads: int
+    key_bias: bool = True
 
     @nn.compact
     def __call__(
@@ -222,11 +224,15 @@ class Attention(nn.Module):
         batch, frames, channels = x.shape
         width = channels // self.heads
 
-        def heads_of(name: str) -> Float[Array, "b h l w"]:
-            y = Linear(channels, name=name)(x).reshape(batch, frames, self.heads, width)
-            return y.transpose(0, 2, 1, 3)
+        def divided(y: Float[Array, "b l c"]) -> Float[Array, "b h l w"]:
+            return y.reshape(batch, frames, self.heads, width).transpose(0, 2, 1, 3)
 
-        query, key, value = heads_of("q_proj"), heads_of("k_proj"), heads_of("v_proj")
+        if self.key_bias:
+            keys = Linear(channels, name="k_proj")(x)
+        else:
+            keys = nn.Dense(channels, use_bias=False, dtype=x.dtype, name="k_proj")(x)
+        query, key = divided(Linear(channels, name="q_proj")(x)), divided(keys)
+        value = divided(Linear(channels, name="v_proj")(x))
         logits = jnp.einsum("bhqw,bhkw->bhqk", query * width**-0.5, key)
         logits = jnp.where(real[:, None, None] > 0, at_least_float32(logits), EXCLUDED)
         weights = jax.nn.softmax(logits, axis=-1).astype(x.dtype)

@@ -23,12 +23,11 @@ import dataclasses
 import math
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from emoconv_jax.errors import EmoconvError
-from emoconv_jax.models.layers import Conv1d, LayerNorm, Linear, add_wide, at_least_float32
-from emoconv_jax.models.wav2vec2 import EXCLUDED, gelu
+from emoconv_jax.models.layers import Conv1d, LayerNorm, Linear, add_wide
+from emoconv_jax.models.wav2vec2 import Attention, gelu
 from emoconv_jax.shapes import Array, Float
 
 NORM_EPS = 1e-5  # PyTorch's default, which no configuration changes
@@ -84,37 +83,6 @@ def sinusoids(positions: int, channels: int) -> Float[Array, "l c"]:
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=1)
 
 
-class SelfAttention(nn.Module):
-    """Self-attention over the real frames; keys have no bias, which softmax would not see.
-
-    Attributes:
-        heads: divides the channels.
-    """
-
-    heads: int
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "b l c"], real: Float[Array, "b l"]
-    ) -> Float[Array, "b l c"]:
-        """Returns the attended frames; what stands in padded ones is not defined."""
-        batch, frames, channels = x.shape
-        width = channels // self.heads
-
-        def divided(y: Float[Array, "b l c"]) -> Float[Array, "b h l w"]:
-            return y.reshape(batch, frames, self.heads, width).transpose(0, 2, 1, 3)
-
-        query = divided(Linear(channels, name="q_proj")(x) * width**-0.5)
-        key = divided(nn.Dense(channels, use_bias=False, dtype=x.dtype, name="k_proj")(x))
-        value = divided(Linear(channels, name="v_proj")(x))
-        logits = jnp.einsum("bhqw,bhkw->bhqk", query, key)
-        logits = jnp.where(real[:, None, None] > 0, at_least_float32(logits), EXCLUDED)
-        weights = jax.nn.softmax(logits, axis=-1).astype(x.dtype)
-        y = jnp.einsum("bhqk,bhkw->bhqw", weights, value)
-        y = y.transpose(0, 2, 1, 3).reshape(batch, frames, channels)
-        return Linear(channels, name="out_proj")(y)
-
-
 class EncoderLayer(nn.Module):
     """One transformer layer, eq. 3.
 
@@ -130,7 +98,7 @@ class EncoderLayer(nn.Module):
     ) -> Float[Array, "b l c"]:
         """Returns the frames after attention and feed-forward."""
         y = LayerNorm(NORM_EPS, name="self_attn_layer_norm")(x)
-        x = x + SelfAttention(self.config.heads, name="self_attn")(y, real)
+        x = x + Attention(self.config.heads, key_bias=False, name="self_attn")(y, real)
         y = LayerNorm(NORM_EPS, name="final_layer_norm")(x)
         y = gelu(Linear(self.config.feed_forward, name="fc1")(y))
         return x + Linear(x.shape[-1], name="fc2")(y)

@@ -14,7 +14,6 @@ number per row for int8, one in all for int16.
 Source: `ModelSpec._serialize` of CTranslate2 4.
 """
 
-import io
 import math
 import struct
 from collections.abc import Mapping
@@ -24,10 +23,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from emoconv_jax.errors import EmoconvError
+from emoconv_jax.files import opened
 from emoconv_jax.porting.tables import shown
 
 VERSION = 6
-MAX_FILE_BYTES = 4 << 30
 MAX_NAME_BYTES = 256
 MAX_VARIABLES = 10_000  # the largest Whisper has about 1 300
 MAX_AXES = 4
@@ -64,17 +63,8 @@ def read_ctranslate2(
         EmoconvError: not such a file, damaged, or one that claims more than it holds.
     """
     path = Path(path)
-    try:
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise EmoconvError(f"{path}: not a regular file")  # a pipe would be waited for
-        with open(path, "rb") as file:
-            size = file.seek(0, io.SEEK_END)
-            if not 0 < size <= MAX_FILE_BYTES:
-                raise EmoconvError(f"{path}: {size} bytes, allowed are 1 to {MAX_FILE_BYTES}")
-            file.seek(0)
-            return _Reader(path, file, size).variables(kind, revision, prefix)
-    except OSError as error:
-        raise EmoconvError(f"{path}: cannot be read: {error.strerror or error}") from error
+    with opened(path) as (file, size):
+        return _Reader(path, file, size).variables(kind, revision, prefix)
 
 
 def dequantised(tensors: Mapping[str, np.ndarray], source: str) -> dict[str, np.ndarray]:

@@ -29,8 +29,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from emoconv_jax.errors import EmoconvError
+from emoconv_jax.files import MOST_FOREIGN_BYTES, opened
 
-MAX_FILE_BYTES = 4 << 30
 MAX_PICKLE_BYTES = 32 << 20  # 115 bytes per tensor, so far more than any network has
 MAX_VALUES = 100_000  # a pickle of references to references can stand for 2^n values
 MAX_DEPTH = 32
@@ -93,19 +93,13 @@ def read_torch_file(path: str | Path) -> Any:
             beyond tensors and plain values; nothing it asks for has been executed.
     """
     path = Path(path)
-    try:
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise EmoconvError(f"{path}: not a regular file")  # a pipe would be waited for
-        with open(path, "rb") as file:
-            size = file.seek(0, io.SEEK_END)
-            if not 0 < size <= MAX_FILE_BYTES:
-                raise EmoconvError(f"{path}: {size} bytes, allowed are 1 to {MAX_FILE_BYTES}")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                if data[:4] == b"PK\x03\x04":
-                    return _read_zip(path, file, size)
-                return _read_legacy(path, data)
-    except OSError as error:
-        raise EmoconvError(f"{path}: cannot be read: {error.strerror or error}") from error
+    with (
+        opened(path) as (file, size),
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        if data[:4] == b"PK\x03\x04":
+            return _read_zip(path, file, size)
+        return _read_legacy(path, data)
 
 
 def _read_zip(path: Path, file: Any, size: int) -> Any:
@@ -346,7 +340,7 @@ class _Resolver:
         # an expanded tensor (stride 0) can claim any size; no weight file needs one
         fits = last < storage.numbers and count <= storage.numbers
         largest = math.prod(n or 1 for n in sizes)
-        if largest > MAX_FILE_BYTES or (count and not fits):
+        if largest > MOST_FOREIGN_BYTES or (count and not fits):
             raise EmoconvError(
                 f"{self.path}: tensor of sizes {sizes!r:.80}, strides {strides!r:.80} and offset "
                 f"{offset!r:.40} does not fit its storage of {storage.numbers!r:.40}"
